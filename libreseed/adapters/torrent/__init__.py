@@ -1,0 +1,1 @@
+"""libtorrent on trio: the only package that imports it."""

@@ -1,0 +1,1 @@
+"""Ed25519 keys, key files and signatures with domains."""

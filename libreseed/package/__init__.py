@@ -1,0 +1,1 @@
+"""contentHash, SRC, both manifests and the .tgz as values and byte streams."""

@@ -1,0 +1,86 @@
+"""The table of reason codes: what every deliberate failure is called, its exit code and its remedy.
+
+Codes are ``area.fault`` and never change their meaning; scripts match on them. Add a row here before raising a new one.
+Areas are kept in alphabetical order within one exit code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+__all__ = ["REASONS", "Exit", "Reason"]
+
+
+class Exit(IntEnum):
+    """Process exit codes (DESIGN 5)."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    CONFIGURATION = 3
+    NOT_FOUND = 10
+    NO_SOURCE = 11
+    TIMED_OUT = 12
+    RECORD_REJECTED = 20
+    NOT_TRUSTED = 21
+    ROLLBACK = 22
+    CONTENT_REJECTED = 30
+    BEYOND_REPAIR = 31
+    SILEXIUM_REJECTED = 40
+    STORAGE = 50
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One declared reason: stable ``code``, ``exit_code``, and a ``remedy`` in one sentence."""
+
+    code: str
+    exit_code: Exit
+    remedy: str
+
+
+_ASK_PUBLISHER = "The release is damaged or forged: fetch it from another place, or ask the publisher."
+_FIX_TREE = "Fix the tree that is packaged and build again."
+_OTHER_RECORD = "The record is damaged or forged and was ignored; ask the publisher if it persists."
+_READ_HELP = "See --help for what is accepted."
+
+
+def _rows(exit_code: Exit, remedy: str, *codes: str) -> list[Reason]:
+    return [Reason(code, exit_code, remedy) for code in codes]
+
+
+# What a text or a document can do wrong (section 3.1). Document parsers re-raise these under their own area.
+ENCODING_FAULTS = (
+    "too-large",
+    "not-utf8",
+    "not-json",
+    "bencode",
+    "not-canonical",
+    "duplicate-member",
+    "number",
+    "depth",
+    "unknown-member",
+    "missing-member",
+    "type",
+    "hash-text",
+    "key-text",
+    "signature-text",
+    "name",
+    "version",
+    "range",
+)
+
+_TABLE: list[Reason] = [
+    *_rows(Exit.BUG, "This is a defect of LibreSeed: please report it with the output.", "bug"),
+    *_rows(Exit.USAGE, _READ_HELP, "usage"),
+    *_rows(Exit.CONFIGURATION, "Correct the configuration file, variable or flag that is named.", "config"),
+    *_rows(Exit.INTERRUPTED, "Run the same command again: verified data is kept and it resumes.", "interrupted"),
+    *_rows(Exit.RECORD_REJECTED, _OTHER_RECORD, *(f"encoding.{fault}" for fault in ENCODING_FAULTS)),
+    *_rows(Exit.RECORD_REJECTED, _OTHER_RECORD, "signature.invalid"),
+]
+
+REASONS: dict[str, Reason] = {reason.code: reason for reason in _TABLE}
+if len(REASONS) != len(_TABLE):
+    raise AssertionError("a reason code is declared twice")

@@ -1,0 +1,1 @@
+"""Fakes that implement the production interfaces, and the conformance suites that both pass."""

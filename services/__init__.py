@@ -1,0 +1,1 @@
+"""The processes: each folder only wires the core to the adapters."""

@@ -1,0 +1,1 @@
+"""``libreseed-packager``: signed releases from a directory; never talks to a network."""

@@ -1,0 +1,1 @@
+"""``libreseed-resolve``: finds, downloads, repairs, verifies and installs one release."""

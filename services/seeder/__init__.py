@@ -1,0 +1,1 @@
+"""``libreseed-seeder``: validates, announces and seeds releases; never holds a private key."""

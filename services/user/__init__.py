@@ -1,0 +1,1 @@
+"""``libreseed``: the verbs of a person at a shell."""
