@@ -48,3 +48,12 @@ PIECE_BYTES_MAX = 4 * 2**20
 # --- 3.8 DHT -------------------------------------------------------------------------------------------------------
 ITEM_VALUE_BYTES = 1000  # bencoded v, BEP 44
 ITEM_SALT_BYTES = 64
+
+# --- seeder's control socket ---------------------------------------------------------------------------------------
+CONTROL_REQUEST_BYTES = 16 * 2**10  # one line
+CONTROL_RESPONSE_BYTES = 16 * 2**20  # one line; a list of some 20,000 releases
+CONTROL_CONNECTIONS = 16  # at once
+CONTROL_REQUEST_SECONDS = 5  # for the whole request line
+CONTROL_REPLY_SECONDS = 30  # for a client to take one line
+CONTROL_BEAT_SECONDS = 5  # between lines while a command works
+CONTROL_SILENCE_SECONDS = 30  # after which a client gives up on the daemon

@@ -81,6 +81,39 @@ _TABLE: list[Reason] = [
     *_rows(Exit.RECORD_REJECTED, _OTHER_RECORD, "signature.invalid"),
 ]
 
+# The seeder's own: control socket, state directory, what it refuses to start with.
+_TABLE += [
+    *_rows(
+        Exit.USAGE,
+        "Use the libreseed-seeder command of the same version as the daemon, or see docs/operations.md.",
+        "control.request",
+    ),
+    *_rows(
+        Exit.CONFIGURATION,
+        "Start it with 'libreseed-seeder run', or name its state directory by --state-dir or LIBRESEED_STATE_DIR.",
+        "config.no-daemon",
+    ),
+    *_rows(
+        Exit.CONFIGURATION,
+        "Run the command as root or as the daemon's user, or name a group by 'control_group' in its configuration.",
+        "config.control-forbidden",
+    ),
+    *_rows(
+        Exit.CONFIGURATION,
+        "Move the private key to the machine that packages: a seeder never needs one.",
+        "key.on-seeder",
+    ),
+    *_rows(Exit.NOT_FOUND, "'libreseed-seeder list' shows what is seeded.", "notfound.release"),
+    *_rows(Exit.TIMED_OUT, "Look at the daemon's log; restart it if it hangs.", "deadline.daemon"),
+    *_rows(Exit.STORAGE, "Try again when the other control commands are done.", "storage.busy"),
+    *_rows(Exit.STORAGE, "Stop the other daemon, or give this one its own --state-dir.", "storage.locked"),
+    *_rows(
+        Exit.STORAGE,
+        "Remove a release ('libreseed-seeder remove') or raise 'max_store_bytes' in the configuration.",
+        "storage.quota",
+    ),
+]
+
 REASONS: dict[str, Reason] = {reason.code: reason for reason in _TABLE}
 if len(REASONS) != len(_TABLE):
     raise AssertionError("a reason code is declared twice")
