@@ -72,13 +72,49 @@ ENCODING_FAULTS = (
     "range",
 )
 
+CHUNKMAP_FAULTS = ("digest", "header", "length", "policy", "shape", "size")
+
+TORRENT_FAULTS = (
+    "bencode",
+    "files",
+    "info-hash",
+    "layers",
+    "members",
+    "name",
+    "piece-length",
+    "pieces",
+    "too-large",
+)
+
 _TABLE: list[Reason] = [
     *_rows(Exit.BUG, "This is a defect of LibreSeed: please report it with the output.", "bug"),
     *_rows(Exit.USAGE, _READ_HELP, "usage"),
     *_rows(Exit.CONFIGURATION, "Correct the configuration file, variable or flag that is named.", "config"),
+    *_rows(Exit.CONFIGURATION, "Correct the value that is named.", "config.value"),
+    *_rows(Exit.CONFIGURATION, "Remove or correct the key; unknown keys are never ignored.", "config.unknown-key"),
+    *_rows(Exit.CONFIGURATION, "Correct the file; it must be TOML.", "config.syntax"),
+    *_rows(Exit.CONFIGURATION, "Write it as HOST:PORT, an IPv6 address in brackets.", "config.endpoint"),
+    *_rows(Exit.CONFIGURATION, "Choose another address or port, or stop what uses it.", "config.port"),
+    *_rows(Exit.CONFIGURATION, "Name another file: a key is never overwritten.", "key.exists"),
+    *_rows(Exit.CONFIGURATION, "Restore the key file from a backup; it is damaged or no key file.", "key.malformed"),
+    *_rows(Exit.CONFIGURATION, "Give the key with --key or LIBRESEED_KEY.", "key.missing"),
+    *_rows(Exit.CONFIGURATION, "Run chmod 600 on the key file, and chown it to yourself.", "key.permissions"),
+    *_rows(Exit.CONFIGURATION, "Give the right passphrase; without it the key cannot be read.", "key.passphrase"),
+    *_rows(Exit.NOT_FOUND, "Check the path.", "notfound.file"),
+    *_rows(Exit.CONTENT_REJECTED, _ASK_PUBLISHER, *(f"chunkmap.{fault}" for fault in CHUNKMAP_FAULTS)),
+    *_rows(Exit.CONTENT_REJECTED, _ASK_PUBLISHER, "parity.length", "parity.digest", "parity.lying"),
+    *_rows(Exit.CONTENT_REJECTED, _ASK_PUBLISHER, *(f"torrent.{fault}" for fault in TORRENT_FAULTS)),
+    *_rows(Exit.BEYOND_REPAIR, "Find a peer or mirror that has more parts of the named stripes.", "repair.beyond"),
     *_rows(Exit.INTERRUPTED, "Run the same command again: verified data is kept and it resumes.", "interrupted"),
     *_rows(Exit.RECORD_REJECTED, _OTHER_RECORD, *(f"encoding.{fault}" for fault in ENCODING_FAULTS)),
     *_rows(Exit.RECORD_REJECTED, _OTHER_RECORD, "signature.invalid"),
+    *_rows(Exit.STORAGE, "Remove it or choose another place: nothing that exists is replaced.", "storage.exists"),
+    *_rows(Exit.STORAGE, "Free space or choose another place, and run it again.", "storage.full"),
+    *_rows(Exit.STORAGE, "Check the disk and the system's log, and run it again.", "storage.io"),
+    *_rows(Exit.STORAGE, "Raise the limit of open files (ulimit -n) and run it again.", "storage.open-files"),
+    *_rows(Exit.STORAGE, "Give stdout a place that takes the result.", "storage.output"),
+    *_rows(Exit.STORAGE, "Change the permissions or choose another place.", "storage.permission"),
+    *_rows(Exit.STORAGE, "Choose a place that can be written.", "storage.read-only"),
 ]
 
 # The seeder's own: control socket, state directory, what it refuses to start with.

@@ -1,0 +1,179 @@
+"""Durable writes: a file or a directory appears whole, or not at all, and is on the disk once the call returns.
+
+Invariants: a file is written to a temporary name in its own directory, synced, renamed, and then the directory is
+synced; a directory is filled under a hidden staging name beside its final place and published by one rename after its
+files and itself are synced. Staging that a crash leaves behind starts with ``STAGING_PREFIX``; ``remove_leftovers``
+clears what no living process holds locked. Nothing here verifies content. docs/specification/commands.md.
+
+Every function blocks; trio code calls it in a thread. ``OSError`` passes through untranslated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from libreseed.errors import LocalFault
+
+__all__ = [
+    "STAGING_PREFIX",
+    "durable_create",
+    "durable_write",
+    "publish_directory",
+    "remove_leftovers",
+    "staging_directory",
+    "sync_directory",
+    "sync_file",
+    "sync_tree",
+]
+
+STAGING_PREFIX = ".libreseed-staging-"
+
+
+def durable_write(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Replace or create the file ``path`` with ``data`` in one step; a crash leaves the old content or the new."""
+    temporary = _write_temporary(path, data, mode)
+    try:
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def durable_create(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Create the file ``path`` with ``data`` in one step; raises ``FileExistsError`` rather than replace anything.
+
+    The whole file gets its name by ``link``, which never replaces, so even two creators at once cannot mix.
+    """
+    temporary = _write_temporary(path, data, mode)
+    try:
+        os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def _write_temporary(path: Path, data: bytes, mode: int) -> Path:
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+@contextlib.contextmanager
+def staging_directory(parent: Path) -> Iterator[Path]:
+    """A new empty directory in ``parent`` (which must exist), removed on exit unless it was published.
+
+    It is on the same file system as its final place, so that :func:`publish_directory` is one rename. Meanwhile the
+    directory is locked (``flock``), by which :func:`remove_leftovers` tells a crash from a running process.
+    """
+    staging, descriptor = _locked_directory(parent)
+    try:
+        yield staging
+    finally:
+        try:
+            _remove_tree(staging)
+        finally:
+            os.close(descriptor)
+
+
+def _locked_directory(parent: Path) -> tuple[Path, int]:
+    while True:
+        staging = parent / (STAGING_PREFIX + secrets.token_hex(8))
+        staging.mkdir(mode=0o700)
+        descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if staging.is_dir():  # not so when remove_leftovers came between mkdir and flock: take another name
+            return staging, descriptor
+        os.close(descriptor)
+
+
+def publish_directory(staging: Path, final: Path, *, mode: int = 0o755) -> None:
+    """Make ``staging`` visible as ``final`` by one rename, after syncing all that it holds.
+
+    Raises :class:`LocalFault` ``storage.exists`` when ``final`` exists in any form. (Between check and rename only an
+    empty directory could be replaced: ``rename`` itself refuses all else.)
+    """
+    staging.chmod(mode)
+    sync_tree(staging)
+    if os.path.lexists(final):
+        raise LocalFault("storage.exists", f"{final} exists already and is never replaced")
+    try:
+        staging.rename(final)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise LocalFault("storage.exists", f"{final} exists already and is never replaced") from error
+        raise
+    sync_directory(final.parent)
+
+
+def remove_leftovers(parent: Path) -> list[Path]:
+    """Remove staging directories in ``parent`` whose process is gone; returns what was removed."""
+    removed = []
+    for staging in sorted(parent.glob(STAGING_PREFIX + "*")):
+        try:
+            descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:  # its own process has just finished with it
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove_tree(staging)
+            removed.append(staging)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(descriptor)
+    return removed
+
+
+def _remove_tree(root: Path) -> None:
+    """Remove ``root``, also when it holds directories without the owner's write bit."""
+    if not root.is_dir() or root.is_symlink():
+        return
+    root.chmod(0o700)
+    for folder, names, _ in os.walk(root):
+        for inner in (Path(folder, name) for name in names):
+            if not inner.is_symlink():
+                inner.chmod(0o700)
+    shutil.rmtree(root)
+
+
+def sync_file(path: Path) -> None:
+    """``fsync`` one regular file by name."""
+    _fsync(path, os.O_RDONLY | os.O_NOFOLLOW)
+
+
+def sync_directory(path: Path) -> None:
+    """``fsync`` one directory, so that the names in it are on the disk."""
+    _fsync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def sync_tree(root: Path) -> None:
+    """``fsync`` every file below ``root`` and then every directory, the deepest first."""
+    for folder, _, files in os.walk(root, topdown=False):
+        for name in files:
+            sync_file(Path(folder, name))
+        sync_directory(Path(folder))
+
+
+def _fsync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
