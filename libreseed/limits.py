@@ -40,14 +40,18 @@ STRIPE_ROWS = 256  # k + m
 STRIPE_DATA_ROWS = 244
 COHERENCE_NUM, COHERENCE_DEN = 954, 1000
 PACKAGE_BYTES = 2**40  # default policy bound for a .tgz
+CHUNKS = 2**32 - 1  # N is a u32
+CHUNK_MAP_HEADER_BYTES = 80
 
 # --- 3.7 torrent -------------------------------------------------------------------------------------------------
 PIECE_BYTES_MIN = 16 * 2**10
 PIECE_BYTES_MAX = 4 * 2**20
+METAINFO_BYTES = 64 * 2**20  # a .torrent; 1 TiB with the most parity needs 27 MB
 
 # --- 3.8 DHT -------------------------------------------------------------------------------------------------------
 ITEM_VALUE_BYTES = 1000  # bencoded v, BEP 44
 ITEM_SALT_BYTES = 64
+ITEM_SEQ = 2**63 - 1
 
 # --- seeder's control socket ---------------------------------------------------------------------------------------
 CONTROL_REQUEST_BYTES = 16 * 2**10  # one line
