@@ -47,6 +47,7 @@ CHUNK_MAP_HEADER_BYTES = 80
 PIECE_BYTES_MIN = 16 * 2**10
 PIECE_BYTES_MAX = 4 * 2**20
 METAINFO_BYTES = 64 * 2**20  # a .torrent; 1 TiB with the most parity needs 27 MB
+TORRENT_INFO_BYTES = 32 * 2**20  # an info dictionary taken from a peer (BEP 9)
 
 # --- 3.8 DHT -------------------------------------------------------------------------------------------------------
 ITEM_VALUE_BYTES = 1000  # bencoded v, BEP 44

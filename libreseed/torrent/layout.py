@@ -1,8 +1,8 @@
 """The layout of a release's torrent (section 3.7): which byte of which file lies where, by size and m alone.
 
 Three files in this order, ``.chunks``, ``.parity``, ``.tgz`` (BEP 52 orders names by bytes), each followed by a pad
-file (BEP 47) up to the next piece boundary, the last one included. Hence no piece holds bytes of two files, and the number
-of a piece is found without looking into the torrent. Nothing here hashes or parses.
+file (BEP 47) up to the next piece boundary, the last one included. Hence no piece holds bytes of two files, and the
+number of a piece is found without looking into the torrent. Nothing here hashes or parses.
 """
 
 from __future__ import annotations
