@@ -76,6 +76,7 @@ CHUNKMAP_FAULTS = ("digest", "header", "length", "policy", "shape", "size")
 
 TORRENT_FAULTS = (
     "bencode",
+    "bitfield",
     "files",
     "info-hash",
     "layers",
@@ -257,6 +258,50 @@ _TABLE += [
     *_rows(
         Exit.ROLLBACK, "Check this machine's clock; if it is right, the record is from the future.", "minimal.ahead"
     ),
+]
+
+# The resolver's own: policy, trust, floors, sources, deadlines, its store.
+_TABLE += [
+    *_rows(Exit.CONFIGURATION, "Correct the policy file; unknown members are never ignored.", "config.policy"),
+    *_rows(
+        Exit.NOT_FOUND,
+        "Check name and version; the release is unknown, or nobody keeps its record alive at the moment.",
+        "notfound.record",
+    ),
+    *_rows(Exit.NOT_FOUND, "Run it once without --offline, or point --store at where it is.", "notfound.offline"),
+    *_rows(
+        Exit.NO_SOURCE,
+        "Try again later or name a peer with --peer: the record is there, but nobody serves the release now.",
+        "source.none",
+    ),
+    *_rows(Exit.NO_SOURCE, "Name another peer with --peer, or try again later.", "source.incomplete"),
+    *_rows(Exit.TIMED_OUT, "Run it again: verified chunks are kept; or allow more time with --timeout.", "deadline.total"),
+    *_rows(Exit.RECORD_REJECTED, _OTHER_RECORD, "minimal.other-release", "minimal.other-key", "minimal.other-seq"),
+    *_rows(Exit.RECORD_REJECTED, "Raise max-package-bytes in the policy if this size is expected.", "minimal.policy"),
+    *_rows(
+        Exit.NOT_TRUSTED,
+        "Find out from the publisher which key is theirs, then pin it or name it with --publisher.",
+        "trust.unknown-publisher",
+        "trust.other-publisher",
+    ),
+    *_rows(
+        Exit.ROLLBACK,
+        "Somebody serves an old or a second record; ask the publisher, and report the evidence.",
+        "floor.rollback",
+        "floor.conflict",
+    ),
+    *_rows(
+        Exit.SILEXIUM_REJECTED,
+        "This version can't check Silexium yet: add --no-silexium to go without these proofs.",
+        "silexium.unavailable",
+    ),
+    *_rows(Exit.SILEXIUM_REJECTED, "The policy demands Silexium: it can't be waived here.", "silexium.required"),
+    *_rows(
+        Exit.STORAGE,
+        "Move the damaged file away after looking at it; removing a floor lifts its protection.",
+        "storage.state",
+    ),
+    *_rows(Exit.STORAGE, "Uninstall what is there, or choose another place with --out.", "storage.occupied"),
 ]
 
 REASONS: dict[str, Reason] = {reason.code: reason for reason in _TABLE}

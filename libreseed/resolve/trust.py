@@ -1,0 +1,52 @@
+"""Publisher trust (DESIGN 5): whose signature on a name counts, first match decides.
+
+The order is: the key named for this run; the pins for the name (policy file, then trust store); a Silexium log whose
+author key is proven (with step 10, not yet); else nobody. Nothing is trusted on first use without being told to, so
+"nobody" is a refusal that lists who was found, never a question that a script could answer by accident.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from libreseed.errors import UsageFault
+from libreseed.ids import PackageName, PublicKey
+from libreseed.resolve.request import Request
+
+__all__ = ["Pins", "TrustBasis", "pin_command", "trusted_publishers", "untrusted"]
+
+Pins = Mapping[PackageName, tuple[PublicKey, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class TrustBasis:
+    """Whom to believe for one name, in the order of preference, and why: ``flag``, ``policy`` or ``pin``."""
+
+    keys: tuple[PublicKey, ...]
+    why: str
+
+
+def trusted_publishers(request: Request, policy_pins: Pins, store_pins: Pins) -> TrustBasis | None:
+    """The keys to believe for the requested name, or None when nobody is trusted for it yet."""
+    if request.publisher is not None:
+        return TrustBasis((request.publisher,), "flag")
+    name = request.release.name
+    for pins, why in ((policy_pins, "policy"), (store_pins, "pin")):
+        if keys := pins.get(name):
+            return TrustBasis(keys, why)
+    return None
+
+
+def pin_command(name: PackageName, key: PublicKey) -> str:
+    """The command that makes ``key`` trusted for ``name`` from now on."""
+    return f"libreseed trust add {name} {key}"
+
+
+def untrusted(request: Request, found: Sequence[PublicKey]) -> UsageFault:
+    """The refusal (exit 21) that names every publisher found for the name and how to pin each."""
+    name = request.release.name
+    lines = [f"no publisher is trusted for {name}; {len(found)} claim{'s' if len(found) == 1 else ''} {request.release}:"]
+    lines += [f"  {key}   pin it: {pin_command(name, key)}   or once: --publisher {key}" for key in found]
+    evidence = {"publishers": [str(key) for key in found], "commands": [pin_command(name, key) for key in found]}
+    return UsageFault("trust.unknown-publisher", "\n".join(lines), evidence=evidence)
