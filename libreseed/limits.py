@@ -19,6 +19,13 @@ BUNDLE_BYTES = 2**20
 NAME_CHARS = 64
 VERSION_CHARS = 64
 
+# --- key files (docs/specification/keys.md) ------------------------------------------------------------------------
+KEY_FILE_BYTES = 2**10
+KEY_KDF_PASSES = 16  # argon2id, at most
+KEY_KDF_MEMORY_MIN = 8 * 2**10  # bytes, libsodium's least
+KEY_KDF_MEMORY_MAX = 2**30  # bytes
+PASSPHRASE_BYTES = 2**10
+
 # --- 3.3, 3.4 archive ----------------------------------------------------------------------------------------------
 ARCHIVE_ENTRIES = 100_000
 PATH_BYTES = 1024
