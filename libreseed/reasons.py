@@ -98,6 +98,7 @@ _TABLE: list[Reason] = [
     *_rows(Exit.CONFIGURATION, "Choose another address or port, or stop what uses it.", "config.port"),
     *_rows(Exit.CONFIGURATION, "Name another file: a key is never overwritten.", "key.exists"),
     *_rows(Exit.CONFIGURATION, "Restore the key file from a backup; it is damaged or no key file.", "key.malformed"),
+    *_rows(Exit.CONFIGURATION, "Free memory: deriving the key takes what the key file says.", "key.memory"),
     *_rows(Exit.CONFIGURATION, "Give the key with --key or LIBRESEED_KEY.", "key.missing"),
     *_rows(Exit.CONFIGURATION, "Run chmod 600 on the key file, and chown it to yourself.", "key.permissions"),
     *_rows(Exit.CONFIGURATION, "Give the right passphrase; without it the key cannot be read.", "key.passphrase"),
