@@ -35,7 +35,10 @@ FILE_BYTES = 8 * 2**30 - 1
 RATIO = 200  # uncompressed : compressed
 RATIO_FREE_BYTES = 16 * 2**20  # the ratio is judged once this many bytes are out
 USTAR_NAME_BYTES = 100
+PAX_BYTES = 4096  # one path record needs less; more is read only to name what is wrong
 TAR_END_BYTES = 1024
+DEFLATE_BLOCK_BYTES = 512 * 2**10  # how input is fed decides the compressed bytes: part of the format
+DEFLATE_WINDOW_BYTES = 32 * 2**10
 
 # --- 3.5 minimal manifest ------------------------------------------------------------------------------------------
 MINIMAL_BYTES = 996  # 1000 as a bencoded string
@@ -49,6 +52,8 @@ COHERENCE_NUM, COHERENCE_DEN = 954, 1000
 PACKAGE_BYTES = 2**40  # default policy bound for a .tgz
 CHUNKS = 2**32 - 1  # N is a u32
 CHUNK_MAP_HEADER_BYTES = 80
+SCATTERED_READS = 64  # pieces of memory that one read may fill; the system's IOV_MAX is 1024
+REPAIR_WINDOW_BYTES = 8 * 2**20  # working memory of one thread that codes
 
 # --- 3.7 torrent -------------------------------------------------------------------------------------------------
 PIECE_BYTES_MIN = 16 * 2**10
@@ -60,6 +65,46 @@ TORRENT_INFO_BYTES = 32 * 2**20  # an info dictionary taken from a peer (BEP 9)
 ITEM_VALUE_BYTES = 1000  # bencoded v, BEP 44
 ITEM_SALT_BYTES = 64
 ITEM_SEQ = 2**63 - 1
+KRPC_BYTES = 2048  # a datagram that is read; ours are at most KRPC_SEND_BYTES
+KRPC_SEND_BYTES = 1400
+KRPC_TRANSACTION_BYTES = 32
+KRPC_METHOD_BYTES = 32
+DHT_TOKEN_SECONDS = 300  # a write token lives one to two of these
+DHT_NODES_PER_ANSWER = 8  # that we give (BEP 5)
+DHT_NODES_READ = 32  # that we take from one answer, per family
+DHT_PEERS_PER_ANSWER = 50  # that we give
+DHT_PEERS_READ = 128  # that we take from one answer
+DHT_PEERS_PER_SEARCH = 1000
+DHT_BUCKET_NODES = 20
+DHT_BUCKET_SPARE_NODES = 20  # replacement candidates per bucket
+DHT_SEARCH_QUERIES = 200
+DHT_SEARCH_CANDIDATES = 400
+DHT_SEARCH_SECONDS = 30
+DHT_OPERATIONS = 256  # at one time
+DHT_PENDING_QUERIES = 4096
+DHT_UNPROVEN_PINGS = 64  # to askers that might enter the table, at one time
+DHT_ITEMS = 8192
+DHT_ITEM_STORE_BYTES = 8 * 2**20
+DHT_ITEM_SECONDS = 7200  # without a re-put (BEP 44)
+DHT_ITEMS_PER_SOURCE = 2048
+DHT_ITEMS_PER_KEY = 2048
+DHT_PEERS = 32768
+DHT_PEERS_PER_HASH = 256
+DHT_PEERS_PER_HASH_AND_SOURCE = 4
+DHT_PEERS_PER_SOURCE = 8192
+DHT_PEER_SECONDS = 1800
+DHT_GUARD_SOURCES = 4096
+DHT_QUERIES_PER_SECOND = 100  # per source, sustained
+DHT_QUERY_BURST = 400
+DHT_FIRST_BYTES = 1500  # that an unproven source may be sent ahead of what it has sent
+DHT_AMPLIFICATION = 3  # bytes sent per byte received from an unproven source, beyond DHT_FIRST_BYTES
+DHT_PROVEN_SECONDS = 900
+DHT_UPLOAD_BYTES_PER_SECOND = 256 * 2**10  # answers of all kinds, together
+DHT_LISTED_RECORDS = 64  # that one ls_records exchange yields
+DHT_FOUND_RECORDS = 256  # that one name discovery yields
+DHT_DISCOVERY_PEERS = 16  # asked in one name discovery
+DHT_STATE_BYTES = 256 * 2**10  # the file of good nodes
+DHT_STATE_NODES = 400
 
 # --- seeder's control socket ---------------------------------------------------------------------------------------
 CONTROL_REQUEST_BYTES = 16 * 2**10  # one line
@@ -69,3 +114,9 @@ CONTROL_REQUEST_SECONDS = 5  # for the whole request line
 CONTROL_REPLY_SECONDS = 30  # for a client to take one line
 CONTROL_BEAT_SECONDS = 5  # between lines while a command works
 CONTROL_SILENCE_SECONDS = 30  # after which a client gives up on the daemon
+
+# --- resolver ----------------------------------------------------------------------------------------------------
+POLICY_BYTES = 2**20
+STORE_RECORD_BYTES = 64 * 2**10  # a floor or a receipt
+FETCH_QUIET_SECONDS = 1  # without news of a missing piece before parity is asked for
+PIECE_FAILURES = 3  # after which a piece is left to single chunks and parity

@@ -33,7 +33,9 @@ def parse_release(text: str) -> ReleaseId:
     try:
         return ReleaseId.parse(text)
     except Malformed as error:
-        raise UsageFault("usage", f"not a release, name@version such as left-pad@1.3.0: {text!r:.80} ({error})") from error
+        raise UsageFault(
+            "usage", f"not a release, name@version such as left-pad@1.3.0: {text!r:.80} ({error})"
+        ) from error
 
 
 def parse_key(text: str) -> PublicKey:

@@ -46,7 +46,9 @@ def pin_command(name: PackageName, key: PublicKey) -> str:
 def untrusted(request: Request, found: Sequence[PublicKey]) -> UsageFault:
     """The refusal (exit 21) that names every publisher found for the name and how to pin each."""
     name = request.release.name
-    lines = [f"no publisher is trusted for {name}; {len(found)} claim{'s' if len(found) == 1 else ''} {request.release}:"]
+    lines = [
+        f"no publisher is trusted for {name}; {len(found)} claim{'s' if len(found) == 1 else ''} {request.release}:"
+    ]
     lines += [f"  {key}   pin it: {pin_command(name, key)}   or once: --publisher {key}" for key in found]
     evidence = {"publishers": [str(key) for key in found], "commands": [pin_command(name, key) for key in found]}
     return UsageFault("trust.unknown-publisher", "\n".join(lines), evidence=evidence)

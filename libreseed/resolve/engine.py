@@ -1,0 +1,273 @@
+"""The eleven steps of a resolve as one trusted state machine (DESIGN 4; ``docs/specification/resolver.md``).
+
+Every byte that the resolver believes went through one method of :class:`Resolution`, in this order and no other:
+
+==== ===================== ==========================================================================================
+step method                afterwards trusted
+==== ===================== ==========================================================================================
+1    ``begin``             request, policy, whom to believe for the name, the floors
+2    ``record``            bytes found under a believed publisher's key (nothing about their content)
+3    ``minimal_manifest``  the minimal manifest: canonical, both signatures, this release and publisher, no rollback
+4    ``chunk_map``         the hash of every 5120-byte chunk
+5    ``content``           enough verified chunks of every stripe to have or decode all of them
+6    ``repaired``          every data chunk
+7    ``archive``           the .tgz: size and SHA-256
+8    ``full_manifest``     the full manifest, equal to the minimal one where both speak
+9    ``tree``              every extracted file, and that there are no others
+10   ``silexium_step``     the Silexium proofs, or that the user waived them aloud
+11   ``installed``         the receipt and the new floor, to be kept with the rename
+==== ===================== ==========================================================================================
+
+A step verifies and then changes the state, or raises with its number and leaves the state as it was. ``_FOLLOWS`` is
+the only place that decides which step may come next. There is no IO, clock or network in here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from libreseed.errors import ContentRejected, LibreSeedError, RecordRejected, UsageFault
+from libreseed.ids import PublicKey, Sha256Digest
+from libreseed.package.manifest import FullManifest
+from libreseed.package.minimal import MinimalManifest, check_not_ahead, parse_minimal
+from libreseed.repair.chunkmap import ChunkMap, parse_chunk_map
+from libreseed.repair.plan import Verified, plan_repair
+from libreseed.resolve.floors import Floor, check_floor, raise_floor
+from libreseed.resolve.policy import Policy
+from libreseed.resolve.receipt import Receipt
+from libreseed.resolve.request import Request
+from libreseed.resolve.trust import TrustBasis
+
+__all__ = ["FoundRecord", "Resolution", "Trusted"]
+
+# step -> the step that must have been completed last. Nothing else decides legality.
+_FOLLOWS: Final[Mapping[int, int]] = {step: step - 1 for step in range(1, 12)}
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRecord:
+    """What a lookup gave for a publisher: the bytes of the minimal manifest and the DHT item's sequence number.
+
+    ``seq`` is None where the record did not come from a DHT item (the store's own copy). ``source`` is for the report.
+    """
+
+    publisher: PublicKey
+    data: bytes
+    seq: int | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """What has been verified so far; a field is None until its step is done."""
+
+    basis: TrustBasis | None = None
+    floors: Mapping[PublicKey, Floor] = field(default_factory=dict)
+    found: FoundRecord | None = None
+    minimal: MinimalManifest | None = None
+    chunk_map: ChunkMap | None = None
+    lacking: tuple[int, ...] = ()  # stripes that step 6 must decode
+    manifest: FullManifest | None = None
+    silexium: str = ""
+    receipt: Receipt | None = None
+    floor: Floor | None = None
+
+
+def _step(
+    number: int,
+) -> Callable[[Callable[Concatenate[Resolution, P], Trusted]], Callable[Concatenate[Resolution, P], Trusted]]:
+    """Make a method step ``number``: legal only in its turn, all or nothing, its errors marked with the number."""
+
+    def wrap(method: Callable[Concatenate[Resolution, P], Trusted]) -> Callable[Concatenate[Resolution, P], Trusted]:
+        @functools.wraps(method)
+        def run(self: Resolution, /, *args: P.args, **kwargs: P.kwargs) -> Trusted:
+            if self.completed != _FOLLOWS[number]:
+                raise AssertionError(f"step {number} may not follow step {self.completed}")
+            try:
+                trusted = method(self, *args, **kwargs)
+            except LibreSeedError as error:
+                error.at_step(number)
+                raise
+            self._trusted, self._completed = trusted, number
+            return trusted
+
+        return run
+
+    return wrap
+
+
+class Resolution:
+    """One resolve of ``request`` under ``policy``; call the steps in order."""
+
+    def __init__(self, request: Request, policy: Policy) -> None:
+        self.request = request
+        self.policy = policy
+        self._trusted = Trusted()
+        self._completed = 0
+
+    @property
+    def completed(self) -> int:
+        """The last completed step, 0 before the first."""
+        return self._completed
+
+    @property
+    def trusted(self) -> Trusted:
+        """What has been verified so far."""
+        return self._trusted
+
+    @property
+    def minimal(self) -> MinimalManifest:
+        """The minimal manifest; only after step 3."""
+        return _known(self._trusted.minimal)
+
+    @property
+    def map(self) -> ChunkMap:
+        """The chunk map; only after step 4."""
+        return _known(self._trusted.chunk_map)
+
+    @_step(1)
+    def begin(self, basis: TrustBasis | None, floors: Mapping[PublicKey, Floor]) -> Trusted:
+        """Note whom to believe for the name (None: nobody yet) and the floors of this release.
+
+        Refuses at once what could only fail at the end: Silexium neither possible nor waived.
+        """
+        _check_silexium(self.request, self.policy)
+        return replace(self._trusted, basis=basis, floors=dict(floors))
+
+    @_step(2)
+    def record(self, found: FoundRecord) -> Trusted:
+        """Accept a record only under a key that is believed for the name; says nothing about its content."""
+        basis = self._trusted.basis
+        if basis is None or found.publisher not in basis.keys:
+            message = f"the record found is by {found.publisher}, who is not trusted for {self.request.release.name}"
+            raise UsageFault("trust.other-publisher", message, evidence={"publisher": str(found.publisher)})
+        return replace(self._trusted, found=found)
+
+    @_step(3)
+    def minimal_manifest(self, now_ms: int) -> Trusted:
+        """Canonical bytes and both signatures; then this release, this publisher, this item; the clock; the floor."""
+        found = _known(self._trusted.found)
+        minimal = parse_minimal(found.data)
+        if minimal.release != self.request.release:
+            message = f"the record is of {minimal.release}, not of {self.request.release}"
+            raise RecordRejected("minimal.other-release", message)
+        if minimal.pubkey != found.publisher:
+            message = f"the record names {minimal.pubkey}, but was found under {found.publisher}"
+            raise RecordRejected("minimal.other-key", message)
+        if found.seq is not None and found.seq != minimal.timestamp:
+            message = f"the DHT item has seq {found.seq}, its manifest the timestamp {minimal.timestamp}"
+            raise RecordRejected("minimal.other-seq", message)
+        check_not_ahead(minimal, now_ms)
+        check_floor(self._trusted.floors.get(minimal.pubkey), minimal.timestamp, found.data)
+        if minimal.size > self.policy.max_package_bytes:
+            message = f"the package has {minimal.size} bytes, the policy allows {self.policy.max_package_bytes}"
+            raise RecordRejected("minimal.policy", message)
+        return replace(self._trusted, minimal=minimal)
+
+    @_step(4)
+    def chunk_map(self, data: bytes) -> Trusted:
+        """The exact bytes that the manifest's ``chunks`` names, consistent with its size and its infohash."""
+        minimal = self.minimal
+        max_size = self.policy.max_package_bytes
+        chunk_map = parse_chunk_map(data, expected=minimal.chunks, size=minimal.size, max_size=max_size)
+        if chunk_map.tgz_sha256 != minimal.infohash:
+            message = "the chunk map speaks of another .tgz than the minimal manifest"
+            raise ContentRejected("chunkmap.infohash", message, evidence={"infohash": str(chunk_map.tgz_sha256)})
+        return replace(self._trusted, chunk_map=chunk_map)
+
+    @_step(5)
+    def content(self, verified: Verified) -> Trusted:
+        """Every stripe has enough verified parts; raises ``repair.beyond`` (31) naming those that have not."""
+        self._check_shape(verified)
+        plan = plan_repair(verified)
+        plan.require_repairable()
+        return replace(self._trusted, lacking=plan.decodable)
+
+    @_step(6)
+    def repaired(self, verified: Verified) -> Trusted:
+        """Every data chunk is verified, those that were decoded included."""
+        self._check_shape(verified)
+        if not verified.complete:
+            plan_repair(verified).require_repairable()
+            message = f"{len(verified.missing_data())} chunks are not verified after the repair"
+            raise ContentRejected("repair.beyond", message, evidence={"chunks": verified.missing_data()[:100]})
+        return replace(self._trusted, lacking=())
+
+    @_step(7)
+    def archive(self, size: int, sha256: Sha256Digest) -> Trusted:
+        """The .tgz as a whole is the one that the publisher signed."""
+        minimal = self.minimal
+        if size != minimal.size:
+            raise ContentRejected("archive.length", f"the .tgz has {size} bytes, the manifest says {minimal.size}")
+        if sha256 != minimal.infohash:
+            evidence = {"expected": str(minimal.infohash), "actual": str(sha256)}
+            raise ContentRejected("archive.infohash", "the .tgz is not the one that was signed", evidence=evidence)
+        return self._trusted
+
+    @_step(8)
+    def full_manifest(self, manifest: FullManifest) -> Trusted:
+        """The archive's manifest (a :class:`FullManifest` is verified by being one) agrees with the minimal one."""
+        minimal = self.minimal
+        if manifest.release != minimal.release:
+            raise ContentRejected("manifest.mismatch", f"the archive's manifest is of {manifest.release}")
+        if manifest.pubkey != minimal.pubkey:
+            raise ContentRejected("manifest.mismatch", f"the archive's manifest is signed by {manifest.pubkey}")
+        if manifest.timestamp != minimal.timestamp:
+            raise ContentRejected("manifest.mismatch", "the two manifests carry different timestamps")
+        return replace(self._trusted, manifest=manifest)
+
+    @_step(9)
+    def tree(self, files: Mapping[str, Sha256Digest]) -> Trusted:
+        """The extracted files, by the hashes computed while they were written, are exactly the manifest's."""
+        manifest = _known(self._trusted.manifest)
+        if files != manifest.files:
+            wrong = sorted(
+                path for path in files.keys() | manifest.files.keys() if files.get(path) != manifest.files.get(path)
+            )
+            raise ContentRejected("archive.listing", f"the extracted tree differs from the manifest: {wrong[0]!r:.200}")
+        return self._trusted
+
+    @_step(10)
+    def silexium_step(self) -> Trusted:
+        """The seam for Silexium: signatures, time stamps, log inclusion and consistency, artifact BLAKE3, SRC.
+
+        Until that exists, the only way past is the user's explicit waiver, which the result repeats aloud.
+        """
+        _check_silexium(self.request, self.policy)
+        return replace(self._trusted, silexium="not checked")
+
+    @_step(11)
+    def installed(self, path: str, now_ms: int) -> Trusted:
+        """What to keep with the rename to ``path``: the receipt and the raised floor."""
+        found, minimal, basis = _known(self._trusted.found), self.minimal, _known(self._trusted.basis)
+        floor = raise_floor(
+            self._trusted.floors.get(minimal.pubkey), minimal.release, minimal.pubkey, minimal.timestamp, found.data
+        )
+        receipt = Receipt(minimal, path, now_ms, basis.why, self._trusted.silexium)
+        return replace(self._trusted, receipt=receipt, floor=floor)
+
+    def _check_shape(self, verified: Verified) -> None:
+        if verified.grid != self.map.grid or verified.m != self.map.m:
+            raise AssertionError("the flags belong to another chunk map")
+
+
+def _check_silexium(request: Request, policy: Policy) -> None:
+    if not policy.silexium_waivable:
+        raise RecordRejected(
+            "silexium.required", "the policy demands Silexium proofs, and this version cannot check them"
+        )
+    if not request.without_silexium:
+        message = "Silexium proofs are required, and this version cannot check them yet"
+        raise RecordRejected("silexium.unavailable", message)
+
+
+def _known(value: T | None) -> T:
+    if value is None:
+        raise AssertionError("used before its step")
+    return value

@@ -1,0 +1,52 @@
+"""The receipt of an installed release: what was installed where, on whose word, and what was not checked.
+
+It is kept in the store when the tree is published (step 11), and carries the whole minimal manifest, so that the tree
+can be verified again with no network. Nobody signs it: it is this machine's own note, and reading it verifies the
+minimal manifest anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from libreseed import limits, wire
+from libreseed.errors import LibreSeedError, LocalFault, Malformed
+from libreseed.package.minimal import MinimalManifest, parse_minimal
+
+__all__ = ["Receipt", "parse_receipt"]
+
+_PROTOCOL = "libreseed-receipt-v1"
+_MEMBERS = ("protocol", "record", "path", "installed", "trust", "silexium")
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """``path`` is where the tree was put, ``installed_ms`` when (Unix milliseconds), ``trust`` why the publisher was
+    believed (``flag``, ``policy``, ``pin``), ``silexium`` what step 10 said (``not checked``)."""
+
+    minimal: MinimalManifest
+    path: str
+    installed_ms: int
+    trust: str
+    silexium: str
+
+    @property
+    def data(self) -> bytes:
+        """The bytes kept in the store (canonical JSON)."""
+        fields = {"protocol": _PROTOCOL, "record": self.minimal.data.decode(), "path": self.path}
+        more = {"installed": self.installed_ms, "trust": self.trust, "silexium": self.silexium}
+        return wire.canonical(fields | more)
+
+
+def parse_receipt(data: bytes) -> Receipt:
+    """Read a kept receipt; raises :class:`LocalFault` (``storage.state``) for a damaged one."""
+    try:
+        fields = wire.require_members(wire.parse(data, max_bytes=limits.STORE_RECORD_BYTES), _MEMBERS)
+        if fields["protocol"] != _PROTOCOL or type(fields["installed"]) is not int:
+            raise Malformed("encoding.range", "not a receipt of this version")
+        if not all(isinstance(fields[name], str) for name in ("record", "path", "trust", "silexium")):
+            raise Malformed("encoding.type", "a member of the receipt is not a text")
+        minimal = parse_minimal(fields["record"].encode())
+    except LibreSeedError as error:
+        raise LocalFault("storage.state", f"a receipt in the store is damaged: {error}") from error
+    return Receipt(minimal, fields["path"], fields["installed"], fields["trust"], fields["silexium"])

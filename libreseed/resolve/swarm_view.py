@@ -1,0 +1,110 @@
+"""What the connected peers offer, and which of them keep silent: the planner's picture of the swarm.
+
+Peers are claims, not facts: a peer that offers what is wanted and delivers nothing for ``silence_s`` seconds stops
+counting, until it delivers again. Addresses are opaque here. Time is an argument, in seconds of any monotonic clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Address", "PeerOffer", "SwarmView"]
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerOffer:
+    """One connected peer: its BEP 3 bitfield (empty while unknown) and the payload bytes it has sent so far."""
+
+    address: Address
+    have: bytes
+    downloaded: int
+
+
+@dataclass(slots=True)
+class _Known:
+    offer: int  # the bitfield as an integer, piece 0 being the highest of ``pieces`` bits
+    downloaded: int
+    active_at: float  # when it last delivered, or began to owe something
+
+
+class SwarmView:
+    """Owned by one task. ``offered`` says which pieces somebody is believed to deliver."""
+
+    def __init__(self, pieces: int, silence_s: float) -> None:
+        self._pieces = pieces
+        self._bits = -(-pieces // 8) * 8
+        self._silence_s = silence_s
+        self._known: dict[Address, _Known] = {}
+        self._silent: set[Address] = set()
+        self._banned: dict[Address, int] = {}
+        self._union = 0
+        self.changed_at = 0.0
+
+    @property
+    def peers(self) -> int:
+        """How many peers are connected and have said what they have."""
+        return len(self._known)
+
+    @property
+    def speaking(self) -> int:
+        """How many of them are believed to deliver."""
+        return len(self._known.keys() - self._silent)
+
+    @property
+    def silent(self) -> frozenset[Address]:
+        """Peers that owe data and kept silent too long: to be dropped."""
+        return frozenset(self._silent)
+
+    @property
+    def banned(self) -> frozenset[Address]:
+        """Peers whose pieces failed; single chunks of theirs can still be good."""
+        return frozenset(self._banned)
+
+    def update(self, peers: Iterable[PeerOffer], wanted: Sequence[int], now: float) -> None:
+        """Take a snapshot of the connected peers; ``wanted`` are the priorities in force (0 = not wanted)."""
+        wish = _mask(wanted, self._bits)
+        before = self._union
+        current: dict[Address, _Known] = {}
+        for peer in peers:
+            if peer.have and peer.address not in self._banned:
+                current[peer.address] = self._judge(peer, wish, now)
+        self._known = current
+        self._silent = {address for address, known in current.items() if now - known.active_at >= self._silence_s}
+        self._union = 0
+        for address, known in current.items():
+            if address not in self._silent:
+                self._union |= known.offer
+        if self._union != before:
+            self.changed_at = now
+
+    def ban(self, address: Address, now: float) -> None:
+        """The peer gave bytes that do not hold: it no longer counts as an offer."""
+        known = self._known.pop(address, None)
+        self._banned[address] = known.offer if known else -1
+        self._silent.discard(address)
+        self.changed_at = now
+
+    def offers(self, piece: int) -> bool:
+        """Whether a speaking peer says that it has ``piece``."""
+        return bool(self._union >> (self._bits - 1 - piece) & 1)
+
+    def next_silence(self) -> float | None:
+        """When the next peer falls silent unless it delivers; None without such a peer."""
+        times = [known.active_at + self._silence_s for known in self._known.values()]
+        return min((at for at in times), default=None)
+
+    def _judge(self, peer: PeerOffer, wish: int, now: float) -> _Known:
+        offer = int.from_bytes(peer.have.ljust(self._bits // 8, b"\0")[: self._bits // 8], "big")
+        known = self._known.get(peer.address)
+        owes = bool(offer & wish)
+        if known is None or peer.downloaded > known.downloaded or not owes:
+            return _Known(offer, peer.downloaded, now)
+        return _Known(offer, peer.downloaded, known.active_at)
+
+
+def _mask(priorities: Sequence[int], bits: int) -> int:
+    digits = "".join("1" if priority else "0" for priority in priorities)
+    return int(digits.ljust(bits, "0") or "0", 2)
