@@ -128,7 +128,7 @@ def remove_leftovers(parent: Path) -> list[Path]:
     for staging in sorted(parent.glob(STAGING_PREFIX + "*")):
         try:
             descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:  # its own process has just finished with it
+        except (FileNotFoundError, NotADirectoryError):  # its own process has just finished with it; or not ours
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -104,6 +104,8 @@ def _read_file(config: Path, known: Mapping[str, Setting]) -> dict[str, Any]:
 def _read(setting: Setting, value: object, source: str) -> object:
     try:
         return setting.read(value)
+    except UsageFault as error:
+        raise UsageFault(error.reason, f"{source}: {error.message}") from error
     except (ValueError, Malformed) as error:
         raise UsageFault("config.value", f"{source}: {error}") from error
 
@@ -197,22 +199,13 @@ def endpoint(value: object) -> Endpoint:
 
 
 def default_directory(
-    kind: Literal["state", "config", "cache", "data", "runtime"], environ: Mapping[str, str] | None = None
+    kind: Literal["state", "config", "cache", "data"], environ: Mapping[str, str] | None = None
 ) -> Path:
     """Where files of ``kind`` live: systemd's directory when it gives one, else what platformdirs says."""
     import platformdirs
 
     environ = os.environ if environ is None else environ
-    systemd = {"config": "CONFIGURATION_DIRECTORY"}.get(kind, kind.upper() + "_DIRECTORY")
-    if kind != "data" and environ.get(systemd):
-        return Path(environ[systemd].split(":")[0])
-    places = platformdirs.PlatformDirs("libreseed", appauthor=False)
-    return Path(
-        {
-            "state": places.user_state_dir,
-            "config": places.user_config_dir,
-            "cache": places.user_cache_dir,
-            "data": places.user_data_dir,
-            "runtime": places.user_runtime_dir,
-        }[kind]
-    )
+    variable = {"state": "STATE_DIRECTORY", "config": "CONFIGURATION_DIRECTORY", "cache": "CACHE_DIRECTORY"}.get(kind)
+    if variable and environ.get(variable):
+        return Path(environ[variable].split(":")[0])
+    return Path(getattr(platformdirs.PlatformDirs("libreseed", appauthor=False), f"user_{kind}_dir"))

@@ -1,0 +1,132 @@
+"""Durable writes: whole or not at all, never over what exists, nothing left behind, leftovers of a crash removable."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from libreseed.adapters import durable
+from libreseed.errors import LocalFault
+
+
+def test_write_creates_and_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    durable.durable_write(path, b"one")
+    durable.durable_write(path, b"two", mode=0o600)
+    assert path.read_bytes() == b"two"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["state.json"]
+
+
+class _FullDisk:
+    """Stands in for ``os.fsync``: the place where a full disk or a dying one shows itself."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def __call__(self, descriptor: int) -> None:
+        raise OSError(self.code, os.strerror(self.code))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("write", [durable.durable_write, durable.durable_create])
+def test_a_failed_write_leaves_the_old_content_and_no_temporary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, write: object
+) -> None:
+    path = tmp_path / "state.json"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(durable.os, "fsync", _FullDisk(code))
+    with pytest.raises(OSError) as caught:
+        write(path, b"new")  # type: ignore[operator]  # one of two functions
+    assert caught.value.errno == code
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["state.json"]
+
+
+def test_create_refuses_what_exists_even_a_dangling_link(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.symlink_to("nowhere")
+    with pytest.raises(FileExistsError):
+        durable.durable_create(path, b"new")
+    assert os.listdir(tmp_path) == ["key"]
+
+
+def test_a_temporary_name_is_no_longer_than_a_file_system_allows(tmp_path: Path) -> None:
+    durable.durable_write(tmp_path / ("x" * 255), b"data")
+    assert os.listdir(tmp_path) == ["x" * 255]
+
+
+def test_publish_is_one_rename_of_all(tmp_path: Path) -> None:
+    with durable.staging_directory(tmp_path) as staging:
+        assert stat.S_IMODE(staging.stat().st_mode) == 0o700
+        (staging / "a").write_bytes(b"a")
+        durable.publish_directory(staging, tmp_path / "final")
+    assert os.listdir(tmp_path) == ["final"]
+    assert (tmp_path / "final" / "a").read_bytes() == b"a"
+    assert stat.S_IMODE((tmp_path / "final").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("occupied_by", ["file", "empty directory", "directory", "dangling link"])
+def test_publish_never_replaces(tmp_path: Path, occupied_by: str) -> None:
+    final = tmp_path / "final"
+    if occupied_by == "file":
+        final.write_bytes(b"old")
+    elif occupied_by == "dangling link":
+        final.symlink_to("nowhere")
+    else:
+        final.mkdir()
+        if occupied_by == "directory":
+            (final / "old").write_bytes(b"old")
+    before = final.lstat()
+    with pytest.raises(LocalFault) as caught, durable.staging_directory(tmp_path) as staging:
+        durable.publish_directory(staging, final)
+    assert caught.value.reason == "storage.exists"
+    assert os.listdir(tmp_path) == ["final"]
+    assert final.lstat().st_ino == before.st_ino
+
+
+def test_staging_is_removed_on_every_failure(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), durable.staging_directory(tmp_path) as staging:
+        locked = staging / "deep" / "locked"
+        locked.mkdir(parents=True)
+        (locked / "file").write_bytes(b"x")
+        locked.chmod(0o500)
+        (staging / "link").symlink_to(tmp_path)
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []
+
+
+def test_leftovers_of_a_killed_process_are_removed_and_those_of_a_living_one_kept(tmp_path: Path) -> None:
+    program = (
+        "import sys, time, pathlib\n"
+        "from libreseed.adapters.durable import staging_directory\n"
+        "with staging_directory(pathlib.Path(sys.argv[1])) as staging:\n"
+        "    (staging / 'half').write_bytes(b'x')\n"
+        "    print(staging, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        staging = Path(process.stdout.readline().strip())
+        assert durable.remove_leftovers(tmp_path) == []
+        assert (staging / "half").exists()
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=60)
+    assert durable.remove_leftovers(tmp_path) == [staging]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_planted_link_is_no_leftover(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (tmp_path / (durable.STAGING_PREFIX + "0")).symlink_to(precious)
+    (tmp_path / (durable.STAGING_PREFIX + "1")).write_bytes(b"a file")
+    assert durable.remove_leftovers(tmp_path) == []
+    assert precious.is_dir()
