@@ -10,7 +10,7 @@ from libreseed.torrent.bitfield import unpack_bitfield
 from libreseed.torrent.layout import TorrentLayout
 from libreseed.torrent.offer import offered_pieces
 
-_LAYOUT = TorrentLayout(ReleaseId.parse("demo@1.0.0"), 3_000_000, 12)  # 586 chunks, 3 stripes, pieces of 16 KiB
+_LAYOUT = TorrentLayout(ReleaseId.parse("demo@1.0.0"), 2_996_000, 12)  # 586 chunks, 3 stripes, pieces of 16 KiB
 
 
 def _offered(**bad: object) -> list[bool]:
