@@ -236,6 +236,7 @@ _TABLE += [
         "tree.ignore-file",
         "tree.path",
         "tree.path-bounds",
+        "tree.ratio",
         "tree.reserved",
         "tree.root",
         "tree.socket",
