@@ -1,7 +1,7 @@
 """The resolver's journal on disk: an append-only file of verified chunks (format: :mod:`libreseed.resolve.journal`).
 
 One process writes, under the release's lock. Records are appended with plain writes: a killed process leaves at most
-one torn record, which the next :func:`open_journal` cuts off. It is not synced, because it is only a hint: after a power
+one torn record, which the next :func:`open_journal` cuts off. It is not synced, being only a hint: after a power
 cut the chunks that it names are hashed again like after any other stop. All of it blocks.
 """
 
