@@ -37,16 +37,20 @@ def private_key_kind(name: str, head: bytes) -> str | None:
 
     ``head`` is the first :data:`HEAD_BYTES` bytes of the file (fewer when it is shorter).
     """
-    if pem := _PEM.search(head):
+    # ``in`` is a hundred times faster than a search and spares nearly every file of a large tree all of them.
+    if b"-----BEGIN " in head and (pem := _PEM.search(head)):
         return f"PEM {pem[1].decode('ascii').lower()}"
     if _JSON_START.match(head):
         if _OURS.search(head):
             return "LibreSeed key file"
         if _JWK_TYPE.search(head) and _JWK_SECRET.search(head):
             return "JSON web key with its private part"
-    for kind, pattern in (("age secret key", _AGE), ("minisign secret key", _MINISIGN), ("PuTTY key", _PUTTY)):
-        if pattern.search(head):
-            return kind
+    if b"AGE-SECRET-KEY-1" in head and _AGE.search(head):
+        return "age secret key"
+    if b"untrusted comment: " in head and _MINISIGN.search(head):
+        return "minisign secret key"
+    if _PUTTY.match(head):
+        return "PuTTY key"
     if name.lower().endswith(_DER_NAMES) and _DER.match(head):
         return "DER private key"
     if head.startswith(_JAVA_MAGIC) and not name.endswith(".class"):
