@@ -19,7 +19,7 @@ from libreseed.repair.grid import ChunkGrid
 from libreseed.torrent.layout import LayoutFile, TorrentLayout, piece_length
 from libreseed.torrent.piecehash import FilePieces, root_of_layer
 
-__all__ = ["Metainfo", "SignedTorrent", "build_metainfo", "parse_metainfo"]
+__all__ = ["Metainfo", "SignedTorrent", "TorrentInfo", "build_metainfo", "parse_metainfo", "read_info"]
 
 _INFO_MEMBERS = {b"file tree", b"files", b"meta version", b"name", b"piece length", b"pieces"}
 
@@ -42,6 +42,15 @@ class Metainfo:
     layout: TorrentLayout
     v1: bytes
     v2: TorrentV2Hash
+
+
+@dataclass(frozen=True, slots=True)
+class TorrentInfo:
+    """The signed info dictionary alone, as peers send it (BEP 9): its bytes, layout, and 20-byte ``v1`` piece hashes."""
+
+    info: bytes = field(repr=False)
+    layout: TorrentLayout
+    v1_pieces: bytes = field(repr=False)
 
 
 def build_metainfo(layout: TorrentLayout, chunks: FilePieces, parity: FilePieces, tgz: FilePieces) -> Metainfo:
@@ -71,6 +80,20 @@ def parse_metainfo(data: bytes, release: ReleaseId, minimal: SignedTorrent) -> M
     layout, roots = _check_info(torrent[b"info"], release, minimal.size)
     layers = _check_layers(torrent[b"piece layers"], layout, roots)
     return _metainfo(layout, info, layers)
+
+
+def read_info(info: bytes, release: ReleaseId, minimal: SignedTorrent) -> TorrentInfo:
+    """Read an info dictionary; raises :class:`ContentRejected` (``torrent.*``) unless it is the signed one."""
+    if len(info) > limits.METAINFO_BYTES:
+        raise ContentRejected("torrent.too-large", f"an info dictionary of {len(info)} bytes")
+    if hashlib.sha256(info).digest() != minimal.torrent.raw:
+        raise ContentRejected("torrent.info-hash", "the torrent is not the one that the manifest names")
+    try:
+        members = bencode.decode(info, max_bytes=limits.METAINFO_BYTES)
+    except Malformed as error:
+        raise ContentRejected("torrent.bencode", f"not an info dictionary: {error.message}") from error
+    layout, _ = _check_info(members, release, minimal.size)
+    return TorrentInfo(info, layout, members[b"pieces"])
 
 
 def _metainfo(layout: TorrentLayout, info: bytes, layers: Mapping[bytes, bytes]) -> Metainfo:
