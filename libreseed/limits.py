@@ -39,6 +39,7 @@ PAX_BYTES = 4096  # one path record needs less; more is read only to name what i
 TAR_END_BYTES = 1024
 DEFLATE_BLOCK_BYTES = 512 * 2**10  # how input is fed decides the compressed bytes: part of the format
 DEFLATE_WINDOW_BYTES = 32 * 2**10
+IGNORE_FILE_BYTES = 2**20  # .libreseedignore
 
 # --- 3.5 minimal manifest ------------------------------------------------------------------------------------------
 MINIMAL_BYTES = 996  # 1000 as a bencoded string

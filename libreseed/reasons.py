@@ -72,7 +72,7 @@ ENCODING_FAULTS = (
     "range",
 )
 
-CHUNKMAP_FAULTS = ("digest", "header", "infohash", "length", "policy", "shape", "size")
+CHUNKMAP_FAULTS = ("chunk", "digest", "header", "infohash", "length", "policy", "shape", "size")
 
 TORRENT_FAULTS = (
     "bencode",
