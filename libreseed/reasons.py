@@ -306,6 +306,14 @@ _TABLE += [
     *_rows(Exit.STORAGE, "Uninstall what is there, or choose another place with --out.", "storage.occupied"),
 ]
 
+# The user's command.
+_TABLE += [
+    *_rows(Exit.CONTENT_REJECTED, "Run it with LIBRESEED_DEBUG=1 --keep DIR and look there.", "demo.command-failed"),
+    *_rows(Exit.NOT_FOUND, "Name a directory that exists.", "demo.directory"),
+    *_rows(Exit.NOT_FOUND, "'libreseed list' shows what is installed.", "notfound.installed"),
+    *_rows(Exit.NOT_FOUND, "'libreseed trust list' shows the pins.", "notfound.pin"),
+]
+
 REASONS: dict[str, Reason] = {reason.code: reason for reason in _TABLE}
 if len(REASONS) != len(_TABLE):
     raise AssertionError("a reason code is declared twice")

@@ -1,0 +1,229 @@
+"""``libreseed demo``: the main job on loopback, with the real commands, real daemons and damage done on purpose.
+
+Every act runs what a user would run and states claims that it checks itself; one that does not hold fails the demo.
+Nothing leaves this machine: all addresses are 127.0.0.x, all files lie below one folder, all processes end with the demo.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from libreseed.adapters.terminal import human_bytes
+
+from .cast import Seeder, dht_nodes
+from .damage import flip_chunks, same_trees, scattered, too_many
+from .stage import Stage
+from .story import Story
+
+__all__ = ["DemoOptions", "run_demo"]
+
+_ADDED_BY_PACKAGER = frozenset({"manifest.json", "SRC"})
+_VERSION = "1.0.0"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """What to package (None: LibreSeed's own sources) and under which name; where to play; how many plain DHT nodes."""
+
+    source: Path | None
+    root: Path
+    name: str = "libreseed-demo"
+    dht_nodes: int = 8
+
+
+@dataclass(slots=True)
+class _Scene:
+    """What one act hands to the next."""
+
+    stage: Stage
+    story: Story
+    source: Path
+    release_id: str
+    release: Path = field(init=False)
+    built: Mapping[str, Any] = field(init=False)
+    bootstrap: list[str] = field(default_factory=list)
+
+    async def run(self, program: str, *arguments: object) -> Any:
+        """A command of ours to its end, in a thread."""
+        return await trio.to_thread.run_sync(self.stage.command, program, *arguments, abandon_on_cancel=True)
+
+    def flags(self) -> list[str]:
+        return [part for address in self.bootstrap for part in ("--bootstrap", address)]
+
+
+async def run_demo(options: DemoOptions, story: Story) -> None:
+    """Play all acts and tell them to ``story``; raises when a command that must work does not."""
+    stage = Stage(options.root)
+    source = options.source or await trio.to_thread.run_sync(own_sources, stage.folder("source"))
+    scene = _Scene(stage, story, source, f"{options.name}@{_VERSION}")
+    await _package(scene, options.name)
+    async with AsyncExitStack() as cast:
+        scene.bootstrap = await cast.enter_async_context(dht_nodes(options.dht_nodes))
+        healthy = await cast.enter_async_context(Seeder.started(stage, "seeder-1", "127.0.0.101", scene.bootstrap))
+        damaged = await cast.enter_async_context(Seeder.started(stage, "seeder-2", "127.0.0.102", scene.bootstrap))
+        await _seed(scene, healthy, damaged)
+        await _resolve(scene)
+        await _disaster(scene, healthy, damaged)
+        await _heal(scene, damaged)
+        await _refusals(scene, damaged)
+
+
+async def _package(scene: _Scene, name: str) -> None:
+    story, stage = scene.story, scene.stage
+    story.act("Package")
+    story.aside("A publisher signs a directory; from here on nobody needs his key again.")
+    key = stage.folder("publisher") / "key"
+    (await scene.run("packager", "keygen", "--out", key, "--no-passphrase")).demand()
+    arguments = ["build", scene.source, "--name", name, "--version", _VERSION, "--key", key]
+    started = time.perf_counter()
+    scene.built = (await scene.run("packager", *arguments, "--out", stage.folder("release"))).demand()
+    seconds = time.perf_counter() - started
+    scene.release = stage.root / "release" / scene.release_id
+    _tell_package(scene, seconds)
+    again = (*arguments, "--out", stage.folder("release-again"), "--timestamp", scene.built["timestamp"])
+    (await scene.run("packager", *again)).demand()
+    same = same_trees(scene.release, stage.root / "release-again" / scene.release_id, ignore=frozenset())
+    story.claim("building it again gives the same bytes in all six files", same)
+    verified = await scene.run("packager", "verify", scene.release / f"{scene.release_id}.tgz")
+    story.claim("every signature, hash, parity row and the torrent verify", verified.exit_code == 0)
+
+
+def _tell_package(scene: _Scene, seconds: float) -> None:
+    built, story = scene.built, scene.story
+    story.fact("directory", str(scene.source))
+    story.fact("files", built["files"], f"{built['files']} files, {human_bytes(built['bytes'])}")
+    story.fact("package", built["size"], f"{scene.release_id}.tgz, {human_bytes(built['size'])}")
+    story.fact("publisher", built["pubkey"])
+    chunks, parity = built["chunks"]["data"], built["chunks"]["parity"]
+    story.fact("chunks", chunks, f"{chunks} of 5120 bytes, {parity} of parity (Reed-Solomon)")
+    story.fact("seconds", round(seconds, 3), f"{seconds:.2f} s, process start included")
+
+
+async def _seed(scene: _Scene, *seeders: Seeder) -> None:
+    story = scene.story
+    story.act("Seed")
+    story.aside("Two daemons check the release, announce its signed record in the DHT and seed it. They hold no key.")
+    for seeder in seeders:
+        added = (await scene.run("seeder", "add", scene.release, "--state-dir", seeder.state)).demand()
+        story.fact(seeder.name, seeder.listen, f"{seeder.listen}, {added['state']}")
+    stored = await seeders[0].wait_until_announced(scene.release_id)
+    story.fact("DHT", stored, f"{len(scene.bootstrap)} more nodes; the record is stored on {stored}")
+    story.claim("the packager's signed record can be read back from the DHT", stored > 0)
+    shutil.rmtree(scene.stage.root / "publisher")
+    for folder in ("release-again",):
+        shutil.rmtree(scene.stage.root / folder)
+    story.aside("The publisher's machine and key are gone now.")
+
+
+async def _resolve(scene: _Scene) -> None:
+    scene.story.act("Resolve")
+    scene.story.aside("A user asks for the release by name, knowing only the publisher's key and a DHT node.")
+    result, installed, seconds = await _attempt(scene, "store-1")
+    _tell_resolve(scene, result, seconds)
+    same = same_trees(scene.source, installed, ignore=_ADDED_BY_PACKAGER)
+    scene.story.claim("the installed tree equals the directory, bytes and modes", same)
+
+
+async def _attempt(scene: _Scene, store: str) -> tuple[Mapping[str, Any], Path, float]:
+    started = time.perf_counter()
+    outcome = await _try_resolve(scene, store)
+    result = outcome.demand()
+    return result, Path(result["path"]), time.perf_counter() - started
+
+
+async def _try_resolve(scene: _Scene, store: str, publisher: str | None = None) -> Any:
+    policy = scene.stage.root / "policy.toml"
+    policy.write_text("patience-seconds = 3\n", encoding="utf-8")
+    key = publisher or scene.built["pubkey"]
+    flags = [*scene.flags(), "--publisher", key, "--policy", policy, "--no-silexium", "--timeout", "60"]
+    return await scene.run("resolve", scene.release_id, "--store", scene.stage.root / store, *flags)
+
+
+def _tell_resolve(scene: _Scene, result: Mapping[str, Any], seconds: float) -> None:
+    story, chunks = scene.story, result["chunks"]
+    for step in result["steps"]:
+        story.fact(f"step {step['step']}", step, f"{step['name']:<44} {step['seconds'] * 1000:8.1f} ms")
+    story.fact("chunks", chunks, f"{chunks['downloaded']} downloaded and verified, {chunks['repaired']} repaired")
+    rate = result["size"] / seconds
+    story.fact("seconds", round(seconds, 3), f"{seconds:.2f} s from process start to installed, {human_bytes(rate)}/s")
+
+
+async def _disaster(scene: _Scene, healthy: Seeder, damaged: Seeder) -> None:
+    story = scene.story
+    story.act("Disaster")
+    await healthy.kill()
+    grid, parity_rows = damaged.grid(scene.release_id)
+    chunks = scattered(grid, parity_rows, seed=4)
+    await trio.to_thread.run_sync(flip_chunks, damaged.stored(scene.release_id, ".tgz"), chunks, 5)
+    story.aside("One seeder is killed with SIGKILL. The other one's disk rots behind its back; it does not know yet.")
+    share = 100 * len(chunks) / grid.n
+    story.fact("damage", len(chunks), f"{len(chunks)} of {grid.n} chunks have a wrong bit ({share:.1f} %)")
+    result, installed, seconds = await _attempt(scene, "store-2")
+    _tell_resolve(scene, result, seconds)
+    same = same_trees(scene.source, installed, ignore=_ADDED_BY_PACKAGER)
+    story.claim("no complete copy was left, and the installed tree still equals the directory", same)
+    repaired = result["chunks"]["repaired"]
+    story.claim(f"Reed-Solomon gave back all {len(chunks)} damaged chunks", repaired >= len(chunks))
+
+
+async def _heal(scene: _Scene, damaged: Seeder) -> None:
+    story = scene.story
+    story.act("Heal")
+    story.aside("The damaged seeder scrubs its disk, finds the rot and repairs it from parity.")
+    healed = await damaged.scrub(scene.release_id)
+    story.fact("healed chunks", healed)
+    original, stored = (scene.release / f"{scene.release_id}.tgz", damaged.stored(scene.release_id, ".tgz"))
+    story.claim("the seeder's file is the original again", original.read_bytes() == stored.read_bytes())
+
+
+async def _refusals(scene: _Scene, damaged: Seeder) -> None:
+    story = scene.story
+    story.act("Refuse")
+    story.aside("What cannot be proven is not installed, and leaves nothing behind.")
+    stranger = "ed25519:" + "A" * 42 + "E="
+    outcome = await _try_resolve(scene, "store-3", publisher=stranger)
+    story.claim(f"a publisher who signed nothing: exit {outcome.exit_code}", outcome.exit_code == 10)
+    grid, parity_rows = damaged.grid(scene.release_id)
+    lost = too_many(grid, parity_rows)
+    await trio.to_thread.run_sync(flip_chunks, damaged.stored(scene.release_id, ".tgz"), lost, 6)
+    outcome = await _try_resolve(scene, "store-4")
+    story.fact("beyond repair", outcome.data.get("message", ""))
+    story.claim(f"one chunk more than parity can replace: exit {outcome.exit_code}", outcome.exit_code == 31)
+    visible = [store for store in ("store-3", "store-4") if _installed(scene.stage.root / store)]
+    story.claim("neither left anything visible", not visible)
+
+
+def _installed(store: Path) -> bool:
+    packages = store / "packages"
+    return packages.is_dir() and any(packages.iterdir())
+
+
+def own_sources(into: Path) -> Path:
+    """Copy LibreSeed's own source tree (the checkout's, or the installed packages) and return the copy."""
+    core = Path(__file__).resolve().parents[2] / "libreseed"
+    checkout = core.parent
+    folders = ["libreseed", "services", "tests", "docs", "bench", "contrib"]
+    if not (checkout / "pyproject.toml").is_file():  # installed from a wheel
+        import libreseed
+
+        core = Path(libreseed.__file__).parent
+        checkout, folders = core.parent, ["libreseed", "libreseed_services"]
+    skip = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+    for name in folders:
+        if (checkout / name).is_dir():
+            shutil.copytree(checkout / name, into / name, ignore=skip)
+    return into
+
+
+def colour_stream(quiet: bool) -> Any:
+    """Where the story is told: stdout, or nowhere."""
+    return None if quiet else sys.stdout
