@@ -104,6 +104,7 @@ DHT_UPLOAD_BYTES_PER_SECOND = 256 * 2**10  # answers of all kinds, together
 DHT_LISTED_RECORDS = 64  # that one ls_records exchange yields
 DHT_FOUND_RECORDS = 256  # that one name discovery yields
 DHT_DISCOVERY_PEERS = 16  # asked in one name discovery
+DHT_DOUBT_SECONDS = 60  # a contact silent for this long is pinged when a newcomer wants its place
 DHT_STATE_BYTES = 256 * 2**10  # the file of good nodes
 DHT_STATE_NODES = 400
 

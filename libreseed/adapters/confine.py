@@ -1,8 +1,8 @@
 """The one place where a path that came from outside becomes a path on this disk.
 
 ``confine`` joins, and refuses what could leave its root; :class:`ConfinedDirectory` creates files below an open
-directory without ever resolving a name that it did not make itself. Neither reads content. Specification: ``archive.md``,
-section 5.
+directory without ever resolving a name that it did not make itself. Neither reads content. Specification:
+``archive.md``, section 5.
 """
 
 from __future__ import annotations

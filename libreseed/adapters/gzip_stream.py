@@ -18,6 +18,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
+from zlib_ng import zlib_ng
+
 from libreseed import limits
 from libreseed.errors import ContentRejected
 
@@ -37,8 +39,6 @@ def default_threads() -> int:
 
 def zlib_ng_version() -> str:
     """The version of zlib-ng that decides the compressed bytes."""
-    from zlib_ng import zlib_ng
-
     return str(zlib_ng.ZLIBNG_RUNTIME_VERSION)
 
 
@@ -107,8 +107,6 @@ class GzipWriter:
         self._block, self._filled = bytearray(0 if last else limits.DEFLATE_BLOCK_BYTES), 0
 
     def _land(self) -> None:
-        from zlib_ng import zlib_ng
-
         plain, future = self._flying.popleft()
         data, crc = future.result()
         self._crc = zlib_ng.crc32_combine(self._crc, crc, plain)
@@ -125,8 +123,6 @@ class GzipWriter:
 
 def _deflate(block: memoryview, window: bytes, *, last: bool) -> tuple[bytes, int]:
     """One block as raw deflate, and its CRC-32. Runs in a pool thread; zlib-ng works without the interpreter's lock."""
-    from zlib_ng import zlib_ng
-
     if window:
         deflater = zlib_ng.compressobj(_LEVEL, zlib_ng.DEFLATED, _RAW_DEFLATE, zdict=window)
     else:
@@ -142,11 +138,7 @@ class GzipReader:
     """
 
     def __init__(self) -> None:
-        from zlib_ng import zlib_ng
-
         self._inflater = zlib_ng.decompressobj(_RAW_DEFLATE)
-        self._error = zlib_ng.error
-        self._crc32 = zlib_ng.crc32
         self._header = b""
         self._trailer = b""
         self._crc = 0
@@ -185,14 +177,14 @@ class GzipReader:
     def _inflate(self, data: bytes) -> tuple[bytes, bytes]:
         try:
             piece: bytes = self._inflater.decompress(data, OUTPUT_BYTES)
-        except self._error as error:
+        except zlib_ng.error as error:  # type: ignore[misc]  # its stub declares the class as an instance
             raise ContentRejected("archive.deflate", f"the compressed data is damaged: {error}") from error
         rest: bytes = self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
         self._taken += len(data) - len(rest)
         self._given += len(piece)
         if self._given > max(limits.RATIO_FREE_BYTES, limits.RATIO * self._taken):
             raise ContentRejected("archive.ratio", f"the archive expands more than {limits.RATIO}:1")
-        self._crc = self._crc32(piece, self._crc)
+        self._crc = zlib_ng.crc32(piece, self._crc)
         return piece, rest
 
     def _take_trailer(self, data: bytes) -> None:

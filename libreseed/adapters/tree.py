@@ -1,0 +1,114 @@
+"""Collects the tree that is packaged: which files, their sizes, modes and hashes (DESIGN 3.2, 3.4).
+
+Pass one of two: it walks the directory without following links, refuses what a package can't hold, and hashes every
+file by threads. Pass two (``archive_build``) reads the files again and demands the same bytes, so a tree that changes
+in between makes no package. Nothing is written. Specification: ``package.md``, 6.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from libreseed.adapters.tree_hash import FileHashes, hash_files
+from libreseed.adapters.tree_walk import FoundFile, WalkRules, walk
+from libreseed.ids import Blake3Digest, PackageName, Sha256Digest, Version
+from libreseed.keys.ed25519 import PrivateKey
+from libreseed.package.manifest import FullManifest
+from libreseed.package.paths import SRC_PATH
+from libreseed.package.src_index import SrcLine, build_src
+
+__all__ = ["Tree", "TreeFile", "collect"]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeFile:
+    """A file as it was found and hashed; ``found`` holds its path, size, owner's x bit and identity on disk."""
+
+    found: FoundFile
+    hashes: FileHashes
+
+    @property
+    def blake3(self) -> Blake3Digest:
+        """BLAKE3 of its content."""
+        return self.hashes.blake3
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The files below ``root`` in the archive's order, and what a manifest says of them.
+
+    ``empty_folders`` and ``ignored`` name what the package does not hold: folders without a file, and what
+    ``.libreseedignore`` matched (a folder stands for all in it).
+    """
+
+    root: Path
+    files: tuple[TreeFile, ...] = field(repr=False)
+    empty_folders: tuple[str, ...]
+    ignored: tuple[str, ...] = field(repr=False)
+
+    @cached_property
+    def src(self) -> bytes:
+        """The bytes of SRC."""
+        return build_src(SrcLine(file.found.path, file.found.size, file.blake3) for file in self.files)
+
+    @property
+    def digests(self) -> dict[str, Sha256Digest]:
+        """SHA-256 of every file of the package, SRC included."""
+        digests = {file.found.path: file.hashes.sha256 for file in self.files}
+        return {**digests, SRC_PATH: Sha256Digest(hashlib.sha256(self.src).digest())}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file of the package, SRC included."""
+        return {**{file.found.path: file.found.size for file in self.files}, SRC_PATH: len(self.src)}
+
+    @property
+    def executables(self) -> list[str]:
+        """The paths whose owner may execute them, in the archive's order."""
+        return [file.found.path for file in self.files if file.found.executable]
+
+    def sign(
+        self,
+        *,
+        name: PackageName,
+        version: Version,
+        timestamp: int,
+        key: PrivateKey,
+        texts: Mapping[str, str] | None = None,
+        dependencies: Mapping[str, str] | None = None,
+    ) -> FullManifest:
+        """The full manifest of this tree; ``timestamp`` in Unix milliseconds. Raises :class:`ContentRejected`."""
+        return FullManifest.build(
+            name=name,
+            version=version,
+            files=self.digests,
+            sizes=self.sizes,
+            executables=self.executables,
+            timestamp=timestamp,
+            key=key,
+            texts=texts,
+            dependencies=dependencies,
+        )
+
+
+def collect(
+    root: Path,
+    *,
+    allow_git: bool = False,
+    allow_secrets: bool = False,
+    threads: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Tree:
+    """Walk and hash the tree below ``root``; blocks, so trio code calls it in a thread.
+
+    ``progress`` is called with bytes as they are hashed and may raise to stop the work. Raises :class:`NotFound` if
+    there is no ``root``, :class:`ContentRejected` (``tree.*``) for what can't be packaged.
+    """
+    found = walk(root, WalkRules(allow_git=allow_git))
+    hashes = hash_files(root, found.files, allow_secrets=allow_secrets, threads=threads, progress=progress)
+    files = tuple(TreeFile(file, digest) for file, digest in zip(found.files, hashes, strict=True))
+    return Tree(root, files, found.empty_folders, found.ignored)
