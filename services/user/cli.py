@@ -195,9 +195,8 @@ def _list_trust(args: argparse.Namespace) -> Report:
 
 
 def _pins_text(pins: Pins) -> str:
-    return (
-        "\n".join(f"{name:<30} {key}" for name, keys in _pins_data(pins).items() for key in keys) or "nobody is pinned"
-    )
+    rows = [f"{name:<30} {key}" for name, keys in _pins_data(pins).items() for key in keys]
+    return "\n".join(rows) or "nobody is pinned"
 
 
 def _pins_data(pins: Pins) -> dict[str, list[str]]:

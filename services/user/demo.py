@@ -1,7 +1,7 @@
 """``libreseed demo``: the main job on loopback, with the real commands, real daemons and damage done on purpose.
 
 Every act runs what a user would run and states claims that it checks itself; one that does not hold fails the demo.
-Nothing leaves this machine: all addresses are 127.0.0.x, all files lie below one folder, all processes end with the demo.
+Nothing leaves this machine: all addresses are 127.0.0.x, all files lie below one folder, all processes end with it.
 """
 
 from __future__ import annotations
