@@ -93,7 +93,7 @@ def load_isal() -> Isal | None:
 
 
 def _candidates() -> Iterator[str]:
-    spec = importlib.util.find_spec("pyeclib_c")
+    spec = importlib.util.find_spec("pyeclib")
     for place in (spec.submodule_search_locations or []) if spec else []:
         yield from map(str, sorted(Path(place).parent.glob("pyeclib.libs/libisal*.so*")))
     yield _SYSTEM_LIBRARY
