@@ -304,6 +304,11 @@ _TABLE += [
         "storage.state",
     ),
     *_rows(Exit.STORAGE, "Uninstall what is there, or choose another place with --out.", "storage.occupied"),
+    *_rows(
+        Exit.STORAGE,
+        "Somebody changed the installed tree: uninstall it ('libreseed uninstall') and resolve again.",
+        "storage.changed",
+    ),
 ]
 
 # The user's command.

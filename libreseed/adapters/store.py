@@ -26,7 +26,17 @@ from libreseed.ids import PublicKey, ReleaseId, TorrentV2Hash
 from libreseed.resolve.floors import Floor, parse_floor
 from libreseed.resolve.receipt import Receipt, parse_receipt
 
-__all__ = ["ReleaseLock", "Store", "Workspace"]
+__all__ = ["ReleaseLock", "Store", "Workspace", "store_root"]
+
+
+def store_root(named: Path | None = None) -> Path:
+    """The store to use: the one that was named, else ``LIBRESEED_STORE``, else the user's own."""
+    if named is not None:
+        return named.expanduser().absolute()
+    from libreseed.adapters.settings import default_directory
+
+    chosen = os.environ.get("LIBRESEED_STORE")
+    return (Path(chosen).expanduser() if chosen else default_directory("data") / "store").absolute()
 
 
 @dataclass(frozen=True, slots=True)

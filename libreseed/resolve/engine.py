@@ -31,6 +31,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from libreseed.errors import ContentRejected, LibreSeedError, RecordRejected, UsageFault
 from libreseed.ids import PublicKey, Sha256Digest
+from libreseed.package.archive_check import check_same_release
 from libreseed.package.manifest import FullManifest
 from libreseed.package.minimal import MinimalManifest, check_not_ahead, parse_minimal
 from libreseed.repair.chunkmap import ChunkMap, parse_chunk_map
@@ -204,7 +205,7 @@ class Resolution:
         """The .tgz as a whole is the one that the publisher signed."""
         minimal = self.minimal
         if size != minimal.size:
-            raise ContentRejected("archive.length", f"the .tgz has {size} bytes, the manifest says {minimal.size}")
+            raise ContentRejected("archive.size", f"the .tgz has {size} bytes, the manifest says {minimal.size}")
         if sha256 != minimal.infohash:
             evidence = {"expected": str(minimal.infohash), "actual": str(sha256)}
             raise ContentRejected("archive.infohash", "the .tgz is not the one that was signed", evidence=evidence)
@@ -213,24 +214,17 @@ class Resolution:
     @_step(8)
     def full_manifest(self, manifest: FullManifest) -> Trusted:
         """The archive's manifest (a :class:`FullManifest` is verified by being one) agrees with the minimal one."""
-        minimal = self.minimal
-        if manifest.release != minimal.release:
-            raise ContentRejected("manifest.mismatch", f"the archive's manifest is of {manifest.release}")
-        if manifest.pubkey != minimal.pubkey:
-            raise ContentRejected("manifest.mismatch", f"the archive's manifest is signed by {manifest.pubkey}")
-        if manifest.timestamp != minimal.timestamp:
-            raise ContentRejected("manifest.mismatch", "the two manifests carry different timestamps")
+        check_same_release(manifest, self.minimal)
         return replace(self._trusted, manifest=manifest)
 
     @_step(9)
-    def tree(self, files: Mapping[str, Sha256Digest]) -> Trusted:
-        """The extracted files, by the hashes computed while they were written, are exactly the manifest's."""
+    def tree(self, files: int, size: int) -> Trusted:
+        """The extraction judged every file; its tally (manifest.json included) must be the manifest's, too."""
         manifest = _known(self._trusted.manifest)
-        if files != manifest.files:
-            wrong = sorted(
-                path for path in files.keys() | manifest.files.keys() if files.get(path) != manifest.files.get(path)
-            )
-            raise ContentRejected("archive.listing", f"the extracted tree differs from the manifest: {wrong[0]!r:.200}")
+        expected = len(manifest.files) + 1, sum(manifest.sizes.values()) + len(manifest.data)
+        if (files, size) != expected:
+            message = f"{files} files of {size} bytes were extracted, the manifest says {expected[0]} of {expected[1]}"
+            raise ContentRejected("archive.listing", message)
         return self._trusted
 
     @_step(10)

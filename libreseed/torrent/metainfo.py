@@ -46,7 +46,7 @@ class Metainfo:
 
 @dataclass(frozen=True, slots=True)
 class TorrentInfo:
-    """The signed info dictionary alone, as peers send it (BEP 9): its bytes, layout, and 20-byte ``v1`` piece hashes."""
+    """The signed info dictionary alone, as peers send it (BEP 9); ``v1_pieces`` are 20 bytes for each piece."""
 
     info: bytes = field(repr=False)
     layout: TorrentLayout

@@ -1,0 +1,330 @@
+"""Steps 4 to 6: fetch a release's bytes from the swarm, verify every chunk as it arrives, repair, give back.
+
+:class:`ContentFetch` composes the torrent session, the chunk store, the journal and the plan. One task, :meth:`run`,
+and its children own all state (trio switches tasks only at awaits, and no state is touched across one); hashing, coding
+and file IO run in threads. Write order: a chunk is hashed from the disk, then journaled, then counted.
+``docs/specification/resolver.md``, "Fetch".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import trio
+
+from libreseed import limits
+from libreseed.adapters.chunk_store import ChunkStore
+from libreseed.adapters.journal import Journal
+from libreseed.adapters.recovery import Findings, journal_for, runs_of, store_of
+from libreseed.adapters.store import Workspace
+from libreseed.adapters.stripe_io import write_at
+from libreseed.adapters.torrent.events import (
+    Address,
+    PeerBanned,
+    PeerCount,
+    PieceDone,
+    PieceFailed,
+    TorrentError,
+    TorrentEvent,
+)
+from libreseed.adapters.torrent.torrent import Torrent
+from libreseed.errors import LocalFault
+from libreseed.resolve.engine import Resolution
+from libreseed.resolve.fetch_plan import FetchPlan, Need
+from libreseed.resolve.journal import Kind, Origin
+from libreseed.resolve.piece_map import Chunk
+from libreseed.resolve.swarm_view import PeerOffer
+from libreseed.torrent.layout import TorrentLayout
+
+__all__ = ["ContentFetch", "FetchTotals", "Salvage"]
+
+_STATUS_S = 0.25  # between snapshots of the swarm while the fetch lasts
+_BATCH_CHUNKS = 1638  # about 8 MiB: what one trip to a thread hashes at most
+
+
+@dataclass(slots=True)
+class FetchTotals:
+    """Chunks by where they came from; ``parity`` are verified parity chunks fetched in this run."""
+
+    downloaded: int = 0
+    salvaged: int = 0
+    repaired: int = 0
+    reused: int = 0
+    healed: int = 0
+    parity: int = 0
+
+
+class Salvage(Protocol):
+    """Asks peers for single chunks; returns those that verified, and has written none of them."""
+
+    async def __call__(self, wants: Sequence[Chunk], peers: Sequence[Address]) -> dict[Chunk, bytes]: ...  # noqa: D102
+
+
+class ContentFetch:
+    """One fetch. ``on_chunks`` hears how many data chunks are verified by now, and how many peers are connected."""
+
+    def __init__(
+        self,
+        resolution: Resolution,
+        space: Workspace,
+        layout: TorrentLayout,
+        torrent: Torrent | None,
+        *,
+        salvage: Salvage | None = None,
+        on_chunks: Callable[[int, int], None] | None = None,
+    ) -> None:
+        policy = resolution.policy
+        self.totals = FetchTotals()
+        self.plan = FetchPlan(
+            layout, patience_s=policy.patience_s, silence_s=policy.peer_silence_s, now=trio.current_time()
+        )
+        self._resolution = resolution
+        self._space = space
+        self._layout = layout
+        self._torrent = torrent
+        self._salvage = salvage
+        self._on_chunks = on_chunks
+        self._store: ChunkStore | None = None
+        self._journal: Journal | None = None
+        self._pending: list[tuple[Kind, range]] = []
+        self._addresses: set[Address] = set()
+        self._news = trio.Event()
+        self._work = trio.Event()
+        self._busy = False
+
+    def restore(self, found: Findings) -> None:
+        """Start from what an earlier run left; call it before :meth:`run`."""
+        self.plan.restore(found.have, found.verified)
+        if found.verified is not None:
+            self.totals.reused = found.verified.data.count(1)
+            self.totals.healed = len(found.damaged)
+
+    async def run(self) -> FetchTotals:
+        """Return once every data chunk is verified on disk; raises what the plan or the engine raises."""
+        if self._resolution.completed == 4:
+            self._open_chunks()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._verify_loop)
+                if self._torrent is not None:
+                    nursery.start_soon(self._event_loop, self._torrent)
+                    nursery.start_soon(self._status_loop, self._torrent)
+                await self._decide_loop(nursery)
+                nursery.cancel_scope.cancel()
+        finally:
+            if self._journal is not None:
+                self._journal.close()
+                self._journal = None
+        return self.totals
+
+    # --- what happens ------------------------------------------------------------------------------------------------
+    async def _event_loop(self, torrent: Torrent) -> None:
+        while True:
+            for event in await torrent.events.receive_batch():
+                self._on_event(event)
+            await self._maybe_chunk_map()
+            self._wake()
+
+    def _on_event(self, event: TorrentEvent) -> None:
+        now = trio.current_time()
+        match event:
+            case PieceDone(index):
+                whole = self.plan.piece_done(index, now)
+                if whole is not None:
+                    self._pending.append(whole)
+                    self._work.set()
+            case PieceFailed(index):
+                self.plan.piece_failed(index, now)
+            case PeerBanned(address):
+                self.plan.peer_banned(address, now)
+            case TorrentError(message):
+                full = "space" in message.lower()
+                raise LocalFault("storage.full" if full else "storage.io", f"writing the download: {message}")
+            case PeerCount():
+                pass
+
+    async def _maybe_chunk_map(self) -> None:
+        """Step 4, as soon as the ``.chunks`` file is whole."""
+        if self._resolution.completed == 3 and self.plan.pieces.chunk_map_done():
+            data = await trio.to_thread.run_sync((self._space.swarm / self._layout.chunks.name).read_bytes)
+            self._resolution.chunk_map(data)
+            self._open_chunks()
+
+    def _open_chunks(self) -> None:
+        chunk_map = self._resolution.map
+        self._store = store_of(self._space, self._layout, chunk_map)
+        self._journal, _ = journal_for(self._space, chunk_map)
+        self._work.set()
+
+    async def _status_loop(self, torrent: Torrent) -> None:
+        """The swarm can't be subscribed to: look at it as long as the fetch lasts."""
+        while True:
+            status = await torrent.status()
+            offers = [PeerOffer(peer.address, peer.have, peer.downloaded) for peer in status.peers]
+            self._addresses = {peer.address for peer in status.peers}
+            self.plan.swarm.update(offers, self.plan.owed(), trio.current_time())
+            self._wake()
+            await trio.sleep(_STATUS_S)
+
+    def _wake(self) -> None:
+        self._news.set()
+
+    # --- verification ------------------------------------------------------------------------------------------------
+    async def _verify_loop(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work = trio.Event()
+            while self._pending and self._store is not None:
+                batch, self._pending = _portion(self._pending)
+                self._busy = True
+                results = await trio.to_thread.run_sync(_verify_batch, self._store, batch)
+                await self._count(results)
+                self._busy = False
+            self._wake()
+
+    async def _count(self, results: Iterable[tuple[Kind, range, bytearray]]) -> None:
+        now = trio.current_time()
+        for kind, chunks, flags in results:
+            known = self.plan.verified.data if kind is Kind.DATA else self.plan.verified.parity
+            if flags.count(0):
+                self.plan.chunks_bad(kind, [chunk for chunk, flag in zip(chunks, flags, strict=True) if not flag])
+            fresh = [chunk for chunk, flag in zip(chunks, flags, strict=True) if flag and not known[chunk]]
+            self._note(kind, Origin.SWARM, fresh)
+            if kind is Kind.DATA:
+                self.totals.downloaded += len(fresh)
+            else:
+                self.totals.parity += len(fresh)
+            self.plan.chunks_verified(kind, fresh, now)
+        self._report()
+
+    def _note(self, kind: Kind, origin: Origin, chunks: list[int]) -> None:
+        """Journal before counting; an append of some bytes to the page cache does not block noticeably."""
+        if chunks and self._journal is not None:
+            self._journal.append(runs_of(kind, origin, chunks))
+
+    def _report(self) -> None:
+        if self._on_chunks is not None:
+            self._on_chunks(self.plan.verified.data.count(1), len(self._addresses))
+
+    # --- decisions ---------------------------------------------------------------------------------------------------
+    async def _decide_loop(self, nursery: trio.Nursery) -> None:
+        revision = -1
+        while True:
+            if self._torrent is not None and revision != self.plan.revision:
+                revision = self.plan.revision
+                await self._torrent.want(self.plan.priorities())
+            self._news = trio.Event()
+            until: float | None = None
+            if not (self._pending and self._store is not None) and not self._busy:
+                decision = self.plan.decide(trio.current_time())
+                until = decision.until
+                if decision.need is Need.DONE:
+                    return
+                if decision.need is Need.DECODE:
+                    await self._decode()
+                    continue
+                if decision.salvage:
+                    self.plan.salvaging = True
+                    nursery.start_soon(self._ask_for_chunks, decision.salvage)
+                    continue
+            with trio.move_on_at(until if until is not None else float("inf")):
+                await self._news.wait()
+
+    async def _decode(self) -> None:
+        """Step 6: decode what lacks from parity, in place; every byte is verified before and after."""
+        store = _given(self._store)
+        if self._resolution.completed == 4:
+            self._resolution.content(self.plan.verified)
+        report = await trio.to_thread.run_sync(partial(store.repair, threads=2))
+        if report.lying:
+            report.require_complete()
+        now = trio.current_time()
+        before = self.plan.verified.data
+        lost = [chunk for chunk in report.verified.missing_data() if before[chunk]]
+        self.plan.chunks_bad(Kind.DATA, lost)
+        self._note(Kind.DATA, Origin.LOST, lost)
+        self._note(Kind.DATA, Origin.REPAIR, list(report.repaired))
+        self.totals.repaired += len(report.repaired)
+        self.plan.chunks_verified(Kind.DATA, report.repaired, now, by_session=False)
+        self._report()
+        await self._give_back()
+
+    async def _give_back(self) -> None:
+        """Pieces that chunks and parity completed go to the session, which offers them to the swarm."""
+        if self._torrent is None:
+            return
+        path = self._space.swarm / self._layout.tgz.name
+        for piece in self.plan.pieces.completed_without_session():
+            span = self._layout.span(piece)
+            data = await trio.to_thread.run_sync(_read_at, path, span.offset, span.length)
+            self._torrent.give(piece, data)
+
+    async def _ask_for_chunks(self, wants: tuple[Chunk, ...]) -> None:
+        """Salvage: single chunks from peers whose pieces failed, and for pieces of which the rest is here."""
+        found: dict[Chunk, bytes] = {}
+        try:
+            if self._salvage is not None:
+                found = await self._salvage(wants, [*self.plan.swarm.banned, *self._addresses])
+            await trio.to_thread.run_sync(self._write_chunks, found)
+        finally:
+            self.plan.salvaging = False
+        now = trio.current_time()
+        for kind in Kind:
+            chunks = sorted(chunk for found_kind, chunk in found if found_kind is kind)
+            self._note(kind, Origin.PEER, chunks)
+            self.plan.chunks_verified(kind, chunks, now, by_session=False)
+            self.totals.salvaged += len(chunks) if kind is Kind.DATA else 0
+            self.totals.parity += len(chunks) if kind is Kind.PARITY else 0
+        self.plan.salvage_failed([wanted for wanted in wants if wanted not in found], now)
+        await self._give_back()
+        self._report()
+        self._wake()
+
+    def _write_chunks(self, found: dict[Chunk, bytes]) -> None:
+        """Write verified chunks; in a thread. The parity file is only read by the repair, which verifies it again."""
+        store = _given(self._store)
+        for (kind, chunk), data in found.items():
+            if kind is Kind.DATA:
+                store.write_chunk(chunk, data)
+        parity = [(chunk, data) for (kind, chunk), data in found.items() if kind is Kind.PARITY]
+        if len(parity) < len(found):
+            store.sync()
+        if parity:
+            descriptor = os.open(self._space.swarm / self._layout.parity.name, os.O_WRONLY | os.O_CREAT, 0o644)
+            try:
+                for chunk, data in parity:
+                    write_at(descriptor, data, chunk * limits.CHUNK_BYTES)
+            finally:
+                os.close(descriptor)
+
+
+def _portion(pending: list[tuple[Kind, range]]) -> tuple[list[tuple[Kind, range]], list[tuple[Kind, range]]]:
+    """The runs for one trip to a thread, and the rest."""
+    chunks = 0
+    for index, (_, run) in enumerate(pending):
+        chunks += len(run)
+        if chunks >= _BATCH_CHUNKS:
+            return pending[: index + 1], pending[index + 1 :]
+    return pending, []
+
+
+def _verify_batch(store: ChunkStore, batch: Iterable[tuple[Kind, range]]) -> list[tuple[Kind, range, bytearray]]:
+    judges = {Kind.DATA: store.verify_data, Kind.PARITY: store.verify_parity}
+    return [(kind, run, judges[kind](run)) for kind, run in batch]
+
+
+def _read_at(path: Path, offset: int, length: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(length)
+
+
+def _given(store: ChunkStore | None) -> ChunkStore:
+    if store is None:
+        raise AssertionError("the chunk map comes first")
+    return store

@@ -1,0 +1,79 @@
+"""An installed tree judged again: still exactly what its manifest lists, byte for byte and mode for mode.
+
+It trusts nothing in the tree but what the publisher's signatures cover, follows no link and writes nothing. It is what
+"already installed" rests on. Blocks; trio code calls it in a thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from libreseed import limits
+from libreseed.errors import ContentRejected, LocalFault
+from libreseed.package.archive_check import check_same_release
+from libreseed.package.manifest import FullManifest, parse_manifest
+from libreseed.package.minimal import MinimalManifest
+from libreseed.package.paths import MANIFEST_PATH
+
+__all__ = ["check_tree_on_disk"]
+
+_READ_BYTES = 2**20
+
+
+def check_tree_on_disk(root: Path, minimal: MinimalManifest) -> FullManifest:
+    """Verify the tree at ``root``; raises :class:`LocalFault` (``storage.changed``) naming the first thing wrong."""
+    try:
+        with (root / MANIFEST_PATH).open("rb") as file:
+            manifest = parse_manifest(file.read(limits.MANIFEST_BYTES + 1))
+        check_same_release(manifest, minimal)
+    except (ContentRejected, FileNotFoundError) as error:
+        raise _changed(root, MANIFEST_PATH, str(error)) from error
+    executables = frozenset(manifest.executables)
+    listed = set(manifest.files) | {MANIFEST_PATH}
+    for path, entry in _walk(root, ""):
+        if path not in listed:
+            raise _changed(root, path, "it is not listed")
+        listed.discard(path)
+        _check_file(root, path, entry, manifest, 0o755 if path in executables else 0o644)
+    if listed:
+        raise _changed(root, min(listed), "it is missing")
+    return manifest
+
+
+def _walk(root: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    with os.scandir(root / prefix) as entries:
+        for entry in entries:
+            path = f"{prefix}{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(root, path + "/")
+            else:
+                yield path, entry
+
+
+def _check_file(root: Path, path: str, entry: os.DirEntry[str], manifest: FullManifest, mode: int) -> None:
+    status = entry.stat(follow_symlinks=False)
+    if not stat.S_ISREG(status.st_mode):
+        raise _changed(root, path, "it is no regular file")
+    if stat.S_IMODE(status.st_mode) != mode:
+        raise _changed(root, path, f"its mode is {stat.S_IMODE(status.st_mode):o}")
+    if path == MANIFEST_PATH:
+        return
+    if status.st_size != manifest.sizes[path] or _sha256(entry.path) != manifest.files[path].raw:
+        raise _changed(root, path, "its content differs")
+
+
+def _sha256(path: str) -> bytes:
+    digest = hashlib.sha256()
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        while data := file.read(_READ_BYTES):
+            digest.update(data)
+    return digest.digest()
+
+
+def _changed(root: Path, path: str, what: str) -> LocalFault:
+    return LocalFault("storage.changed", f"{root}: {path!r:.200}: {what}", evidence={"path": path})

@@ -1,0 +1,98 @@
+"""Pieces against chunks: what the torrent session has finished, and which 5120-byte chunks that makes whole.
+
+A chunk touches one piece or two neighbouring ones (pieces have at least 16 KiB); it is whole on disk once all of them
+are finished. Knows nothing of peers or wishes. Owned by one task.
+"""
+
+from __future__ import annotations
+
+from libreseed import limits
+from libreseed.repair.plan import Verified
+from libreseed.resolve.journal import Kind
+from libreseed.torrent.layout import LayoutFile, TorrentLayout
+
+__all__ = ["Chunk", "PieceMap"]
+
+Chunk = tuple[Kind, int]
+
+
+class PieceMap:
+    """Which pieces are finished and which chunks are verified."""
+
+    def __init__(self, layout: TorrentLayout) -> None:
+        self.layout = layout
+        self.verified = Verified(layout.grid, layout.m)
+        self._have = bytearray(layout.piece_count)
+
+    def restore(self, have: bytes | bytearray, verified: Verified | None) -> None:
+        """Take over the state that was found on disk."""
+        self._have[:] = have
+        if verified is not None:
+            self.verified.data[:] = verified.data
+            self.verified.parity[:] = verified.parity
+
+    def has(self, piece: int) -> bool:
+        """Whether the session has finished ``piece``."""
+        return bool(self._have[piece])
+
+    def chunk_map_done(self) -> bool:
+        """Whether every piece of the ``.chunks`` file is finished."""
+        pieces = self.layout.chunks.pieces
+        return self._have.find(0, pieces.start, pieces.stop) < 0
+
+    def finish(self, piece: int) -> tuple[Kind, range] | None:
+        """Note a finished piece; the chunks that it makes whole, None for a piece of the chunk map or without any."""
+        self._have[piece] = 1
+        span = self.layout.span(piece)
+        if span.file is self.layout.chunks:
+            return None
+        chunks = self.touched(piece)
+        end = span.offset + span.length
+        first = chunks.start + bool(span.offset % limits.CHUNK_BYTES and not self._have[piece - 1])
+        open_end = end % limits.CHUNK_BYTES and end < span.file.size and not self._have[piece + 1]
+        last = chunks.stop - bool(open_end)
+        return (self._kind(piece), range(first, last)) if first < last else None
+
+    def pieces_of(self, kind: Kind, chunk: int) -> range:
+        """The pieces that ``chunk`` touches."""
+        offset = chunk * limits.CHUNK_BYTES
+        return self._file(kind).pieces_in(offset, limits.CHUNK_BYTES, self.layout.piece_bytes)
+
+    def is_whole(self, kind: Kind, chunk: int) -> bool:
+        """Whether all pieces that ``chunk`` touches are finished."""
+        return all(self._have[piece] for piece in self.pieces_of(kind, chunk))
+
+    def is_covered(self, piece: int) -> bool:
+        """Whether every chunk that ``piece`` touches is verified; False for a piece of the chunk map."""
+        if piece in self.layout.chunks.pieces:
+            return False
+        chunks = self.touched(piece)
+        return self._flags(piece).find(0, chunks.start, chunks.stop) < 0
+
+    def is_partial(self, piece: int) -> bool:
+        """Whether ``piece`` is not finished though chunks in it are verified: these must not be fetched again."""
+        chunks = self.touched(piece)
+        return not self._have[piece] and self._flags(piece).find(1, chunks.start, chunks.stop) >= 0
+
+    def missing_in(self, piece: int) -> list[Chunk]:
+        """The chunks that touch ``piece`` and are not verified."""
+        flags, kind = self._flags(piece), self._kind(piece)
+        return [(kind, chunk) for chunk in self.touched(piece) if not flags[chunk]]
+
+    def completed_without_session(self) -> list[int]:
+        """Pieces of the .tgz with all chunks verified that the session lacks: to be given to it, hence to the swarm."""
+        return [piece for piece in self.layout.tgz.pieces if not self._have[piece] and self.is_covered(piece)]
+
+    def touched(self, piece: int) -> range:
+        """The chunks that have a byte in ``piece``; not for a piece of the chunk map."""
+        span = self.layout.span(piece)
+        return range(span.offset // limits.CHUNK_BYTES, -(-(span.offset + span.length) // limits.CHUNK_BYTES))
+
+    def _file(self, kind: Kind) -> LayoutFile:
+        return self.layout.tgz if kind is Kind.DATA else self.layout.parity
+
+    def _kind(self, piece: int) -> Kind:
+        return Kind.DATA if piece in self.layout.tgz.pieces else Kind.PARITY
+
+    def _flags(self, piece: int) -> bytearray:
+        return self.verified.data if self._kind(piece) is Kind.DATA else self.verified.parity
