@@ -30,11 +30,12 @@ _REFUSED = {
     b"M": ("archive.gnu", "a GNU continuation"),
     b"S": ("archive.sparse", "a sparse file"),
 }
-# offset, length: mode, uid, gid, size, mtime
-_NUMBERS = ((100, 8), (108, 8), (116, 8), (124, 12), (136, 12))
-_DEVICES = ((329, 8), (337, 8))
-_OCTAL = re.compile(rb"[0-7]+\0", re.ASCII)
-_CHECKSUM = re.compile(rb"[0-7]{6}\0 ", re.ASCII)
+# mode, uid, gid, size, mtime: octal digits and a NUL each, side by side at 100..148
+_NUMBERS = re.compile(rb"([0-7]{7})\0[0-7]{7}\0[0-7]{7}\0([0-7]{11})\0[0-7]{11}\0")
+_NUMBERS_AT = (100, 108, 116, 124, 136)
+_NO_DEVICE = (bytes(16), b"0000000\0" * 2)
+_CHECKSUM = re.compile(rb"[0-7]{6}\0 ")
+_ZEROS = bytes(512)
 _RECORD = re.compile(rb"([1-9][0-9]{0,9}) ([^=\n]+)=", re.ASCII)
 
 
@@ -61,7 +62,10 @@ def parse_header(block: bytes) -> Header:
         raise ContentRejected("archive.type", f"an entry of type {typeflag!r}: {shown!r:.200}")
     if block[257:265] != b"ustar\x0000":
         raise ContentRejected("archive.format", f"not a POSIX tar header: {shown!r:.200}")
-    mode, _, _, size, _ = (_octal(block[at : at + length], shown) for at, length in _NUMBERS)
+    numbers = _NUMBERS.fullmatch(block, 100, 148)
+    if not numbers:
+        raise _number_fault(block, shown)
+    mode, size = int(numbers[1], 8), int(numbers[2], 8)
     _check_unused(block, shown)
     kind = _KINDS[typeflag]
     _check_meaning(kind, size, mode, shown)
@@ -89,22 +93,18 @@ def parse_pax_path(body: bytes) -> str:
     return path
 
 
-def _octal(field: bytes, shown: str) -> int:
-    if field[0] & 0x80:
-        raise ContentRejected("archive.base256", f"a number in base 256: {shown!r:.200}")
-    if not _OCTAL.fullmatch(field):
-        raise ContentRejected("archive.header", f"a number that is not octal digits and a NUL: {shown!r:.200}")
-    return int(field[:-1], 8)
+def _number_fault(block: bytes, shown: str) -> ContentRejected:
+    if any(block[at] & 0x80 for at in _NUMBERS_AT):
+        return ContentRejected("archive.base256", f"a number in base 256: {shown!r:.200}")
+    return ContentRejected("archive.header", f"a number that is not octal digits and a NUL: {shown!r:.200}")
 
 
 def _check_unused(block: bytes, shown: str) -> None:
-    for at, length in _DEVICES:
-        field = block[at : at + length]
-        if any(field) and _octal(field, shown):
-            raise ContentRejected("archive.header", f"a device number: {shown!r:.200}")
-    if any(block[345:500]):
+    if block[329:345] not in _NO_DEVICE:
+        raise ContentRejected("archive.header", f"a device number: {shown!r:.200}")
+    if block[345:500] != _ZEROS[345:500]:
         raise ContentRejected("archive.prefix", f"the prefix field is used: {shown!r:.200}")
-    if any(block[157:257]) or any(block[500:]):
+    if block[157:257] != _ZEROS[157:257] or block[500:] != _ZEROS[500:]:
         raise ContentRejected("archive.header", f"a link name, or bytes behind the header's last field: {shown!r:.200}")
 
 
@@ -121,7 +121,7 @@ def _check_meaning(kind: Kind, size: int, mode: int, shown: str) -> None:
 
 def _name(field: bytes) -> str:
     name, _, rest = field.partition(b"\0")
-    if any(rest):
+    if rest.strip(b"\0"):
         raise ContentRejected("archive.path", f"bytes behind the NUL of a name: {field!r:.200}")
     if not name.isascii():
         raise ContentRejected("archive.path", f"a name that is not ASCII and has no pax record: {name!r:.200}")

@@ -160,7 +160,7 @@ class TarReader:
 
     def _pax(self, block: memoryview) -> Iterator[ArchiveEvent]:
         raw = bytes(block)
-        if any(raw[self._pax_bytes :]):
+        if raw[self._pax_bytes :].strip(b"\0"):
             raise ContentRejected("archive.padding", "the bytes behind a pax record are not zero")
         self._pax_path = parse_pax_path(raw[: self._pax_bytes])
         self._expect(self._header)
@@ -174,13 +174,13 @@ class TarReader:
             self._expect(self._header)
 
     def _pad(self, block: memoryview) -> Iterator[ArchiveEvent]:
-        if any(block):
+        if bytes(block).strip(b"\0"):
             raise ContentRejected("archive.padding", "the bytes behind a file's content are not zero")
         self._expect(self._header)
         yield from ()
 
     def _end(self, block: memoryview) -> Iterator[ArchiveEvent]:
-        if any(block):
+        if bytes(block).strip(b"\0"):
             raise ContentRejected("archive.format", "a lone zero block inside the archive")
         self._ended = True
         for folder in self._folders:
