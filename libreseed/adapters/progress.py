@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress"]
 
-_LINE_EVERY_S = 5.0  # at most one plain line per phase in this time, besides its first and last
+_LINE_EVERY_S = 5.0  # of plain lines within a phase
 
 
 class _Display(Protocol):
@@ -103,20 +103,23 @@ class _Silent:
 
 
 class _Lines:
+    """One line per phase when it is done, and one about every ``_LINE_EVERY_S`` seconds while it lasts."""
+
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._shown_title = ""
+        self._title = ""
         self._shown_at = 0.0
 
     def show(self, title: str, done: int, total: int | None, detail: str, *, final: bool) -> None:
         now = time.monotonic()
-        new = title != self._shown_title
-        if not new and not final and now - self._shown_at < _LINE_EVERY_S:
+        if title != self._title:
+            self._title, self._shown_at = title, now
+        if not final and now - self._shown_at < _LINE_EVERY_S:
             return
-        self._shown_title, self._shown_at = ("" if final else title), now
+        self._title, self._shown_at = ("" if final else title), now
         amount = human_bytes(done) if done else ""
-        if total and not final:
-            amount = f"{100 * done // total} % of {human_bytes(total)}" if done else human_bytes(total)
+        if total and done and not final:
+            amount = f"{100 * done // total} % of {human_bytes(total)}"
         facts = ", ".join(fact for fact in (amount, detail, "done" if final else "") if fact)
         self.note(f"{title}: {facts}" if facts else title)
 
