@@ -1,0 +1,177 @@
+"""Keeps releases findable: re-puts signed records with no key, announces as a peer, reads back, raises the lag alarm.
+
+When something is due is decided by :class:`libreseed.dht.upkeep.Upkeep`; this part does it, a few at a time, and
+counts. A record put that no node gives back is a failure. A record that the DHT holds in a newer edition is reported
+and not fought over: a newer index by the same publisher replaces ours, a newer manifest record makes ours outdated.
+DESIGN 3.8.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import trio
+
+from libreseed.adapters.udp import DhtNode
+from libreseed.dht.items import SignedItem
+from libreseed.dht.upkeep import Duty, Upkeep
+from libreseed.ids import PackageName
+
+from .config import SeederConfig
+
+__all__ = ["Announcer", "Findable"]
+
+_LOG = logging.getLogger("libreseed.seeder")
+_PARALLEL = 8  # duties at once; each is a lookup of its own
+_DUTY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Findable:
+    """What makes one owner (a release, or an index) findable: its signed record, and what it is announced under."""
+
+    name: PackageName
+    record: SignedItem | None = None
+    info_hashes: Mapping[str, bytes] = field(default_factory=dict)  # kind of duty -> 20 bytes
+
+
+class Announcer:
+    """Owns all duties towards the DHT. ``port`` tells the TCP port of the swarm; ``on_newer`` takes newer items."""
+
+    def __init__(
+        self,
+        node: DhtNode,
+        config: SeederConfig,
+        *,
+        port: Callable[[], int],
+        on_newer: Callable[[SignedItem], None] = lambda item: None,
+    ) -> None:
+        self._node = node
+        self._config = config
+        self._port = port
+        self._on_newer = on_newer
+        self._upkeep = Upkeep(random=random.SystemRandom().random, retry=config.retry_interval)
+        self._owners: dict[str, Findable] = {}
+        self._changed = trio.Event()
+        self.puts = 0
+        self.put_failures = 0
+        self.announces = 0
+
+    def keep(self, owner: str, what: Findable) -> None:
+        """Do everything for ``owner`` at once, and again for as long as it is not dropped."""
+        self._upkeep.discard(owner)
+        self._owners[owner] = what
+        now = trio.current_time()
+        if what.record is not None:
+            self._upkeep.add(Duty(owner, "record"), interval=self._config.record_interval, now=now)
+        for kind in what.info_hashes:
+            self._upkeep.add(Duty(owner, kind), interval=self._config.peer_interval, now=now)
+        self._upkeep.add(Duty(owner, "name"), interval=self._config.peer_interval, now=now)
+        self._changed.set()
+
+    def drop(self, owner: str) -> None:
+        """Stop: other nodes forget what is not repeated."""
+        self._owners.pop(owner, None)
+        self._upkeep.discard(owner)
+
+    def records_of(self, name: PackageName) -> list[SignedItem]:
+        """The signed records held for ``name``: what ``ls_records`` answers."""
+        return [what.record for what in self._owners.values() if what.name == name and what.record is not None]
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Work until cancelled."""
+        places = trio.Semaphore(_PARALLEL)
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            while True:
+                self._log_alarms()
+                for duty in self._upkeep.take_due(trio.current_time(), at_most=places.value):
+                    await places.acquire()
+                    nursery.start_soon(self._do, duty, places)
+                await self._wait(busy=places.value == 0)
+
+    async def _wait(self, *, busy: bool) -> None:
+        """Until something can be done: it is due, one has ended, one was added; else until an alarm could be raised."""
+        due = None if busy else self._upkeep.next_time()
+        longest = self._config.peer_interval / 8
+        with trio.move_on_after(longest if due is None else min(max(0.0, due - trio.current_time()), longest)):
+            await self._changed.wait()
+        if self._changed.is_set():
+            self._changed = trio.Event()
+
+    async def _do(self, duty: Duty, places: trio.Semaphore) -> None:
+        fault = "it took too long"
+        with trio.move_on_after(_DUTY_SECONDS):
+            fault = await self._attempt(duty)
+        now = trio.current_time()
+        if fault:
+            _LOG.info("%s: %s failed: %s", duty.owner, duty.kind, fault)
+            self._upkeep.failed(duty, now, fault)
+        else:
+            self._upkeep.succeeded(duty, now)
+        places.release()
+        self._changed.set()
+
+    async def _attempt(self, duty: Duty) -> str:
+        """Do it once; returns what went wrong, empty when it was confirmed."""
+        what = self._owners.get(duty.owner)
+        if what is None:
+            return ""
+        if duty.kind == "record":
+            assert what.record is not None
+            return await self._put(what.record)
+        if duty.kind == "name":
+            taken = await self._node.announce_name(what.name)
+        else:
+            taken = await self._node.announce_peer(what.info_hashes[duty.kind], self._port())
+        self.announces += 1
+        return "" if taken else "no node took the announcement"
+
+    async def _put(self, record: SignedItem) -> str:
+        report = await self._node.put_item(record)
+        self.puts += 1
+        if report.newer is not None:
+            self._on_newer(report.newer)
+            return f"the DHT holds a newer record (seq {report.newer.seq})"
+        if report.confirmed:
+            return ""
+        self.put_failures += 1
+        return f"{report.accepted} of {report.asked} nodes took the record, none gave it back"
+
+    def _log_alarms(self) -> None:
+        for alarm in self._upkeep.take_alarms(trio.current_time()):
+            if alarm.raised:
+                _LOG.warning("ALARM %s: %s is overdue: %s", alarm.duty.owner, alarm.duty.kind, alarm.last_fault)
+            else:
+                _LOG.warning("%s: %s has caught up", alarm.duty.owner, alarm.duty.kind)
+
+    def lags(self) -> dict[str, int]:
+        """Owner -> whole seconds (at least 1) by which its worst duty is overdue; only those that are late."""
+        worst: dict[str, int] = {}
+        for late in self._upkeep.late(trio.current_time()):
+            worst.setdefault(late.duty.owner, 1 + int(late.seconds))
+        return worst
+
+    def age_of(self, duty: Duty) -> int | None:
+        """Whole seconds since ``duty`` last succeeded; None if it never did in this run."""
+        last = self._upkeep.last_success(duty)
+        return None if last is None else int(trio.current_time() - last)
+
+    def report(self) -> dict[str, object]:
+        """Counters and everything that is overdue, for ``status``."""
+        late = self._upkeep.late(trio.current_time())
+        return {
+            "announces": self.announces,
+            "duties": len(self._upkeep),
+            "late": [
+                {"failures": one.failures, "fault": one.last_fault, "kind": one.duty.kind, "owner": one.duty.owner,
+                 "seconds": int(one.seconds)}
+                for one in late[:100]
+            ],
+            "late_count": len(late),
+            "put_failures": self.put_failures,
+            "puts": self.puts,
+        }  # fmt: skip

@@ -1,0 +1,105 @@
+"""``libreseed-seeder``: the daemon (``run``) and the commands that talk to it (DESIGN 5).
+
+Only ``run`` imports the daemon; the others need a socket and the standard library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from libreseed.adapters import control
+from libreseed.adapters.console import CommandParser, Report, add_json_flag, run_command
+from libreseed.adapters.control import Request
+
+from .report import describe_added, describe_list, describe_scrub, describe_status
+
+__all__ = ["main"]
+
+_EXAMPLES = """\
+  libreseed-seeder run --state-dir /var/lib/seeder --bootstrap dht.example.org:6891
+  libreseed-seeder add ./out/demo@1.0.0 --state-dir /var/lib/seeder
+  libreseed-seeder status --json
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    return run_command(_body, _parser(), argv)
+
+
+def _body(arguments: argparse.Namespace) -> Report | None:
+    if arguments.command != "run":
+        return _ask(arguments)
+    _run(arguments)
+    return None
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from .config import load_config
+    from .daemon import run_daemon
+
+    flags = {key.replace("_", "-"): value for key, value in vars(arguments).items()}
+    run_daemon(load_config(arguments.config, flags))
+
+
+def _ask(arguments: argparse.Namespace) -> Report:
+    from .config import state_directory
+
+    socket = state_directory(arguments.config, arguments.state_dir) / "control.sock"
+    command: str = arguments.command
+    if command == "add":
+        answer = control.call(socket, Request("add", {"path": str(Path(arguments.path).resolve())}))
+        return Report(describe_added(answer), answer)
+    if command == "remove":
+        answer = control.call(socket, Request("remove", {"id": arguments.id}))
+        return Report(f"removed {answer['id']}", answer)
+    if command == "scrub":
+        answer = control.call(socket, Request("scrub", {"id": arguments.id} if arguments.id else {}))
+        return Report(describe_scrub(answer), answer)
+    answer = control.call(socket, Request(command, {}))
+    return Report((describe_list if command == "list" else describe_status)(answer), answer)
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        prog="libreseed-seeder",
+        description="Seeds signed releases: verifies them, keeps them findable, heals them. Holds no private key.",
+        examples=_EXAMPLES,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
+    run = commands.add_parser("run", description="The daemon, in the foreground.", help="the daemon, in the foreground")
+    _add_place(run)
+    run.add_argument("--listen", action="append", metavar="H:P", help="TCP address of the swarm; port 0: any free one")
+    run.add_argument("--dht-port", metavar="P", help="UDP port of the DHT on the same hosts; 0: any free one")
+    run.add_argument("--bootstrap", action="append", metavar="H:P", help="a DHT node to begin with; may be repeated")
+    run.add_argument("--watch", metavar="DIR", help="add release folders that appear there")
+    texts = {
+        "add": "verify a release folder (or the .tgz in it) and seed it",
+        "list": "what is seeded",
+        "status": "how the daemon is doing",
+        "scrub": "read a release (default: all) from the disk now, and heal it",
+        "remove": "stop seeding a release and delete the seeder's copy",
+    }
+    for name, text in texts.items():
+        command = commands.add_parser(name, description=text[0].upper() + text[1:] + ".", help=text)
+        _add_place(command)
+        add_json_flag(command)
+        if name == "add":
+            command.add_argument("path", metavar="PATH", help="a release folder, or the .tgz in it")
+        elif name in ("remove", "scrub"):
+            command.add_argument(
+                "id", metavar="ID", nargs="?" if name == "scrub" else None, help="name@version, or an id of 'list'"
+            )
+    return parser
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="F", help="configuration file (TOML)")
+    parser.add_argument("--state-dir", metavar="D", help="where the daemon keeps its state")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

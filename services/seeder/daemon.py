@@ -1,0 +1,108 @@
+"""The seeder daemon: its parts wired together, from the lock on the state directory to the clean stop.
+
+Order of start: no private key in reach (G2), lock, ports, what is stored, control socket, READY. Each part is a task of
+one nursery; SIGTERM, SIGINT and SIGHUP cancel it, and the exit code is 0. Nothing here computes.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+
+import trio
+
+from libreseed.adapters.control_server import ControlServer
+from libreseed.adapters.seed_store import SeedStore
+from libreseed.adapters.torrent.session import TorrentSession
+from libreseed.adapters.torrent.settings import SessionOptions
+from libreseed.adapters.udp import DhtNode, DhtOptions
+
+from .announcer import Announcer
+from .config import SeederConfig
+from .guard import refuse_private_keys
+from .health import Meter
+from .library import Library
+from .notify import Notifier
+from .requests import Parts, Requests
+from .scrubber import Scrubber
+from .watch import WatchFolder
+
+__all__ = ["run_daemon"]
+
+_LOG = logging.getLogger("libreseed.seeder")
+
+
+def run_daemon(config: SeederConfig) -> None:
+    """Serve until a signal says stop; raises LibreSeedError or OSError when it cannot start or go on."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    refuse_private_keys(config)
+    with SeedStore.open(config.state_dir) as store:
+        trio.run(_serve, config, store)
+    _LOG.info("stopped")
+
+
+async def _serve(config: SeederConfig, store: SeedStore) -> None:
+    notifier = Notifier()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_stop_on_signal, nursery.cancel_scope, notifier)
+        await _start(config, store, notifier, nursery)
+
+
+async def _stop_on_signal(
+    scope: trio.CancelScope, notifier: Notifier, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        task_status.started()
+        async for number in signals:
+            _LOG.info("stopping on %s", signal.Signals(number).name)
+            notifier.stopping()
+            scope.cancel()
+            return
+
+
+async def _start(config: SeederConfig, store: SeedStore, notifier: Notifier, nursery: trio.Nursery) -> None:
+    node = DhtNode(
+        DhtOptions(
+            listen=tuple((one.host, config.dht_port) for one in config.listen),
+            bootstrap=tuple((one.host, one.port) for one in config.bootstrap),
+            state_file=config.state_dir / "dht-nodes.json",
+        )
+    )
+    session = TorrentSession(
+        SessionOptions(
+            listen=tuple((one.host, one.port) for one in config.listen),
+            upload_limit=config.upload_rate,
+            download_limit=config.download_rate,
+            connections=config.connections,
+        )
+    )
+    await nursery.start(session.run)
+    await nursery.start(node.run)
+    meter = Meter()
+    announcer = Announcer(node, config, port=lambda: session.port)
+    library = Library(store, session, announcer, meter, config)
+    node.set_records(announcer.records_of)
+    nursery.start_soon(announcer.run)
+    await nursery.start(library.run)
+    watch = None
+    if config.watch is not None:
+        watch = WatchFolder(config.watch, config.state_dir, library.add, interval=config.watch_interval)
+        await nursery.start(watch.run)
+    nursery.start_soon(Scrubber(library, meter, config).run)
+    answers = Requests(Parts(config, library, announcer, session, node, meter, watch))
+    await nursery.start(ControlServer(config.control_socket, answers, group=config.control_group).run)
+    _announce_ready(config, session, node, library, notifier)
+    await notifier.run_watchdog()
+
+
+def _announce_ready(
+    config: SeederConfig, session: TorrentSession, node: DhtNode, library: Library, notifier: Notifier
+) -> None:
+    for host, port in session.addresses:
+        _LOG.info("listening on tcp %s port %d", host, port)
+    for host, port in node.addresses:
+        _LOG.info("dht on udp %s port %d", host, port)
+    _LOG.info("control socket %s", config.control_socket)
+    _LOG.info("ready: %d releases", len(library.holdings))
+    notifier.ready(f"{len(library.holdings)} releases")

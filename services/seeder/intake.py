@@ -1,0 +1,220 @@
+"""How a release comes in: found, copied, verified whole, published by one rename; or refused with nothing left behind.
+
+The copy is verified, not the source, so that nothing can change between the check and the seeding. It is a copy and
+never a hard link: a link would share its bytes with a file that its publisher may still write to. Where the file system
+can share blocks copy-on-write (btrfs, XFS, bcachefs), ``copy_file_range`` does, and the copy costs no space.
+DESIGN 4, "Seeder".
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from libreseed import limits
+from libreseed.adapters.oserrors import from_oserror
+from libreseed.adapters.release_folder import SUFFIXES, ReleaseFiles, verify_release
+from libreseed.adapters.seed_store import SeedNote
+from libreseed.adapters.watcher import Nobody
+from libreseed.errors import LocalFault, Malformed, NotFound, RecordRejected, UsageFault
+from libreseed.ids import ReleaseId
+from libreseed.package.minimal import MinimalManifest, check_not_ahead, parse_minimal
+
+from .stored import Stored
+
+__all__ = ["INDEX_SUFFIX", "Found", "Stopped", "copy_release", "find_release", "read_index", "take_in"]
+
+INDEX_SUFFIX = ".index.dht.json"
+_STEP = 16 * 2**20  # bytes between two looks at whether the add was cancelled
+# What copy_file_range answers where it is not possible: other file systems, special ones, old kernels, seccomp.
+_NO_RANGE_COPY = frozenset({errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.ETXTBSY})
+
+
+class Stopped(Exception):
+    """The add was cancelled; never seen outside the daemon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A release folder that has all six files and a minimal manifest whose signatures hold; no more is verified yet.
+
+    ``total`` is the size of all files in bytes. ``index`` is the release index beside the folder, not verified yet.
+    """
+
+    folder: Path
+    release: ReleaseId
+    minimal: MinimalManifest
+    total: int
+    index: bytes | None
+
+
+def find_release(path: Path, *, now_ms: int, max_package_bytes: int) -> Found:
+    """Look at a release folder, or at the .tgz in it; blocks.
+
+    Raises NotFound (``notfound.file``) for what is not there, RecordRejected (``minimal.*``) for a bad manifest, and
+    LocalFault (``storage.quota``) for a package above the operator's limit.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise from_oserror(error, "the release to add") from error
+    folder, release = (path, _release_in(path)) if stat.S_ISDIR(mode) else (path.parent, _release_of(path))
+    sizes = {suffix: _size(folder / f"{release}{suffix}") for suffix in SUFFIXES}
+    minimal = parse_minimal(_read(folder / f"{release}.minimal.json", limits.MINIMAL_BYTES))
+    if minimal.release != release:
+        message = f"the files are named {release}, the manifest says {minimal.release}"
+        raise RecordRejected("minimal.other-release", message)
+    check_not_ahead(minimal, now_ms)
+    if minimal.size > max_package_bytes:
+        raise LocalFault(
+            "storage.quota", f"{release} has {minimal.size} bytes, max-package-bytes is {max_package_bytes}"
+        )
+    index = folder.parent / f"{release.name}{INDEX_SUFFIX}"
+    return Found(folder, release, minimal, sum(sizes.values()), read_index(index) if index.is_file() else None)
+
+
+def read_index(path: Path) -> bytes:
+    """The bytes of a release index file, bounded."""
+    return _read(path, limits.INDEX_RECORD_BYTES)
+
+
+def _release_in(folder: Path) -> ReleaseId:
+    named = sorted(path.name for path in folder.glob("[!.]*.minimal.json"))
+    if not named:
+        raise NotFound("notfound.file", f"{folder} is no release folder: it has no NAME@VERSION.minimal.json")
+    if len(named) > 1:
+        raise UsageFault("usage", f"{folder} holds several releases: name the .tgz of one")
+    return _parse_id(named[0].removesuffix(".minimal.json"), folder / named[0])
+
+
+def _release_of(file: Path) -> ReleaseId:
+    for suffix in SUFFIXES:
+        if file.name.endswith(suffix):
+            return _parse_id(file.name.removesuffix(suffix), file)
+    raise UsageFault("usage", f"{file} is neither a release folder nor a file of one (NAME@VERSION.tgz)")
+
+
+def _parse_id(text: str, file: Path) -> ReleaseId:
+    try:
+        return ReleaseId.parse(text)
+    except Malformed as error:
+        raise UsageFault("usage", f"{file} is not named like a file of a release: {error.message}") from error
+
+
+def _size(path: Path) -> int:
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        raise from_oserror(error, "a release has six files") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageFault("usage", f"{path} is not a regular file")
+    return status.st_size
+
+
+def _read(path: Path, most: int) -> bytes:
+    descriptor = _open(path)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(most + 1)  # one more: the parser refuses it as too large
+
+
+def _open(path: Path) -> int:
+    """Open a regular file, following no link and waiting for no pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UsageFault("usage", f"{path} is not a regular file")
+    return descriptor
+
+
+def copy_release(found: Found, into: Path, *, most: int, cancelled: threading.Event) -> None:
+    """Copy the six files, at most ``most`` bytes of them; raises :class:`Stopped` soon after ``cancelled`` is set."""
+    left = most
+    for suffix in SUFFIXES:
+        name = f"{found.release}{suffix}"
+        left -= _copy(found.folder / name, into / name, left, cancelled)
+
+
+def take_in(found: Found, staging: Path, now_ms: int, cancelled: threading.Event) -> Stored:
+    """Copy ``found`` into the empty directory ``staging`` and verify all of it there.
+
+    Raises NotFound, RecordRejected or ContentRejected as the packager's ``verify`` does; OSError passes. The note of
+    the result is not written yet.
+    """
+    copy_release(found, staging, most=found.total, cancelled=cancelled)
+    files = ReleaseFiles.of_release(staging, found.release)
+    verified = verify_release(files, watcher=_StopWatch(cancelled))
+    if not verified.complete or verified.item is None:
+        raise NotFound("notfound.file", f"{found.release} is not complete: it lacks {', '.join(verified.absent)}")
+    if verified.minimal != found.minimal:
+        raise LocalFault("storage.busy", f"{found.release} changed while it was copied")
+    record = files.path(".dht.json").read_bytes()
+    stored = Stored(
+        folder=staging,
+        minimal=found.minimal,
+        item=verified.item,
+        metainfo=verified.metainfo,
+        chunk_map=verified.chunk_map,
+        note=SeedNote(minimal=found.minimal.data, dht=record, added_ms=now_ms),
+        trusted=True,
+    )
+    return replace(stored, note=replace(stored.note, stamps=stored.stamps()))
+
+
+class _StopWatch(Nobody):
+    """Ends a verification soon after the add was cancelled."""
+
+    def __init__(self, cancelled: threading.Event) -> None:
+        self._cancelled = cancelled
+
+    def update(self, done: int) -> None:
+        """A portion was done."""
+        if self._cancelled.is_set():
+            raise Stopped
+
+
+def _copy(source: Path, target: Path, most: int, cancelled: threading.Event) -> int:
+    reader = _open(source)
+    try:
+        writer = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            return _transfer(reader, writer, most, cancelled, target)
+        finally:
+            os.close(writer)
+    finally:
+        os.close(reader)
+
+
+def _transfer(reader: int, writer: int, most: int, cancelled: threading.Event, target: Path) -> int:
+    step = _range_step
+    done = 0
+    while True:
+        if cancelled.is_set():
+            raise Stopped
+        try:
+            moved = step(reader, writer)
+        except OSError as error:
+            if step is _range_step and done == 0 and error.errno in _NO_RANGE_COPY:
+                step = _plain_step
+                continue
+            raise from_oserror(error, f"copying to {target}") from error
+        if not moved:
+            return done
+        done += moved
+        if done > most:
+            raise LocalFault("storage.busy", f"{target.name} grew while it was copied")
+
+
+def _range_step(reader: int, writer: int) -> int:
+    return os.copy_file_range(reader, writer, _STEP)
+
+
+def _plain_step(reader: int, writer: int) -> int:
+    data = os.read(reader, 2**20)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(writer, view) :]
+    return len(data)

@@ -1,0 +1,259 @@
+"""The releases of one seeder: taken in, offered to the swarm, kept findable, checked, removed.
+
+One :class:`Holding` per release, owned by the daemon's event loop. Invariants: nothing is offered that was not verified
+since its files last changed; a piece with a bad chunk is withheld before a repair touches its file; what a holding
+knows about its files is what its ``seed.json`` says. DESIGN 4, "Seeder"; docs/operations.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import trio
+
+from libreseed.adapters.oserrors import from_oserror
+from libreseed.adapters.seed_store import SeedNote, SeedStore, release_key
+from libreseed.adapters.torrent.session import TorrentSession
+from libreseed.adapters.torrent.torrent import Torrent
+from libreseed.errors import LibreSeedError, LocalFault, NotFound, UsageFault
+from libreseed.torrent.offer import offered_pieces
+
+from .announcer import Announcer, Findable
+from .config import SeederConfig
+from .health import Health, Meter, check_release
+from .intake import Found, find_release, take_in
+from .stored import Stored, open_stored
+
+__all__ = ["Holding", "Library"]
+
+_LOG = logging.getLogger("libreseed.seeder")
+_MIN_PREFIX = 8  # hex digits of a torrent's hash that name a release
+
+
+@dataclass(slots=True)
+class Holding:
+    """A release that is held. ``state``: checking, seeding, damaged (good pieces only) or broken (nothing offered)."""
+
+    key: str
+    folder: Path
+    stored: Stored | None = None
+    state: str = "checking"
+    fault: str = ""
+    torrent: Torrent | None = None
+    busy: trio.Lock = field(default_factory=trio.Lock)
+
+    @property
+    def release(self) -> str:
+        """``name@version``."""
+        return self.key[: -len(".") - 32]
+
+
+class Library:
+    """All holdings. ``run`` loads them and checks what changed while the daemon was down."""
+
+    def __init__(
+        self, store: SeedStore, session: TorrentSession, announcer: Announcer, meter: Meter, config: SeederConfig
+    ) -> None:
+        self.store = store
+        self.holdings: dict[str, Holding] = {}
+        self._session = session
+        self._announcer = announcer
+        self._meter = meter
+        self._config = config
+        self._intake = trio.Lock()  # one release is taken in at a time
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Offer what is stored and trusted; started then. Afterwards check the rest, one by one."""
+        for folder in await trio.to_thread.run_sync(self.store.folders):
+            await self._load(folder)
+        task_status.started()
+        for holding in list(self.holdings.values()):
+            if holding.state == "checking":
+                await self.check(holding)
+
+    async def _load(self, folder: Path) -> None:
+        holding = self.holdings[folder.name] = Holding(folder.name, folder)
+        try:
+            holding.stored = await trio.to_thread.run_sync(open_stored, self.store, folder)
+        except LibreSeedError as error:
+            self._broken(holding, error)
+        except OSError as error:
+            self._broken(holding, from_oserror(error, "reading a stored release"))
+        else:
+            self._meter.files_mended += len(holding.stored.mended)
+            if holding.stored.trusted and holding.stored.metainfo is not None:
+                await self._offer(holding)
+
+    # --- taking in ---------------------------------------------------------------------------------------------------
+    async def add(self, path: Path) -> Holding:
+        """Verify the release at ``path`` and hold it; one that is held already stays as it is.
+
+        Raises what :mod:`services.seeder.intake` says, and LocalFault ``storage.quota``.
+        """
+        now_ms = time.time_ns() // 10**6
+        limit = self._config.max_package_bytes
+        found = await trio.to_thread.run_sync(lambda: find_release(path, now_ms=now_ms, max_package_bytes=limit))
+        key = release_key(found.release, found.minimal.torrent)
+        async with self._intake:
+            if key not in self.holdings:
+                await self._admit(found)
+                await self._take_in(found, key, now_ms)
+        return self.holdings[key]
+
+    async def _admit(self, found: Found) -> None:
+        most = self._config.max_store_bytes
+        used = await trio.to_thread.run_sync(self.store.used_bytes)
+        if most and used + found.total > most:
+            message = f"{found.release} needs {found.total} bytes, {used} of {most} are in use"
+            raise LocalFault("storage.quota", message)
+
+    async def _take_in(self, found: Found, key: str, now_ms: int) -> None:
+        async with self._staging() as staging:
+            with _cancel_flag() as cancelled:
+                stored = await trio.to_thread.run_sync(
+                    take_in, found, staging, now_ms, cancelled, limiter=self._meter.threads, abandon_on_cancel=True
+                )
+            self._meter.bytes_hashed += 2 * found.total  # the archive is read for its hash and for its content
+            note = stored.note
+            with trio.CancelScope(shield=True):  # what was published is also held
+                await trio.to_thread.run_sync(self.store.write_note, staging, note)
+                folder = await trio.to_thread.run_sync(self.store.publish, staging, key)
+                self.holdings[key] = Holding(key, folder, replace(stored, folder=folder))
+        await self._offer(self.holdings[key])
+        _LOG.info("%s: seeding", key)
+
+    @asynccontextmanager
+    async def _staging(self) -> AsyncIterator[Path]:
+        manager = self.store.staging()
+        staging = await trio.to_thread.run_sync(manager.__enter__)
+        try:
+            yield staging
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(manager.__exit__, None, None, None)
+
+    # --- offering ----------------------------------------------------------------------------------------------------
+    async def _offer(self, holding: Holding) -> None:
+        """Put what the note says is good into the swarm, in place of what was offered before."""
+        stored = holding.stored
+        assert stored is not None and stored.metainfo is not None
+        note = stored.note
+        await self.withdraw(holding)
+        bad = bool(note.bad_data or note.bad_parity)
+        have = offered_pieces(stored.metainfo.layout, bad_data=note.bad_data, bad_parity=note.bad_parity)
+        holding.torrent = self._session.seed(stored.metainfo.data, holding.folder, have if bad else None)
+        holding.state = "damaged" if bad else "seeding"
+        holding.fault = _damage(note) if bad else ""
+        self._announcer.keep(holding.key, self._findable(stored))
+
+    async def withdraw(self, holding: Holding) -> None:
+        """Take the torrent out of the swarm; its files are closed when this returns."""
+        torrent, holding.torrent = holding.torrent, None
+        if torrent is not None:
+            await self._session.remove(torrent)
+
+    def _findable(self, stored: Stored) -> Findable:
+        hashes: dict[str, bytes] = {}
+        if stored.metainfo is not None:
+            hashes = {"peers-v1": stored.metainfo.v1, "peers-v2": stored.metainfo.v2.truncated}
+        return Findable(stored.minimal.name, stored.item, hashes)
+
+    def _broken(self, holding: Holding, error: LibreSeedError) -> None:
+        holding.state, holding.fault = "broken", f"{error.message} [{error.reason}]"
+        _LOG.error("%s: %s", holding.key, holding.fault)
+        if holding.stored is not None:
+            self._announcer.keep(holding.key, Findable(holding.stored.minimal.name, holding.stored.item))
+
+    # --- checking ----------------------------------------------------------------------------------------------------
+    async def check(self, holding: Holding, *, rate: int = 0) -> None:
+        """Read everything of a release anew, heal it, and offer what is good afterwards."""
+        async with holding.busy:
+            if holding.stored is None or self.holdings.get(holding.key) is not holding:
+                return
+
+            async def before_repair(health: Health) -> None:
+                _LOG.warning("%s: damaged on disk, repairing", holding.key)
+                holding.state = "checking"
+                await self.withdraw(holding)
+
+            try:
+                stored, health = await check_release(
+                    self.store, holding.stored, self._meter, rate=rate, before_repair=before_repair
+                )
+                await self._conclude(holding, stored, health)
+            except LibreSeedError as error:
+                await self.withdraw(holding)
+                self._broken(holding, error)
+            except OSError as error:
+                await self.withdraw(holding)
+                self._broken(holding, from_oserror(error, "checking a stored release"))
+
+    async def _conclude(self, holding: Holding, stored: Stored, health: Health) -> None:
+        note = replace(
+            stored.note,
+            stamps=health.stamps,
+            bad_data=health.bad_data,
+            bad_parity=health.bad_parity,
+            scrubbed_ms=time.time_ns() // 10**6,
+            healed=stored.note.healed + health.healed,
+        )
+        await trio.to_thread.run_sync(self.store.write_note, holding.folder, note)
+        before = holding.stored
+        holding.stored = replace(stored, note=note)
+        if health.healed:
+            _LOG.warning("%s: repaired %d chunks from parity", holding.key, health.healed)
+        if stored.metainfo is None:
+            raise LocalFault("storage.io", f"the torrent file of {holding.release} is lost and cannot be built anew")
+        assert before is not None
+        known = (before.note.bad_data, before.note.bad_parity)
+        if holding.torrent is None or known != (health.bad_data, health.bad_parity):
+            await self._offer(holding)
+        if holding.state == "damaged":
+            _LOG.error("%s: %s", holding.key, holding.fault)
+
+    # --- naming and removing ----------------------------------------------------------------------------------------
+    def find(self, text: str) -> Holding:
+        """The holding that ``text`` names: ``name@version``, a key of ``list``, or the torrent's hash (a prefix)."""
+        prefix = text.removeprefix("btmh:1220")
+        named = [one for one in self.holdings.values() if text in (one.release, one.key)]
+        if not named and len(prefix) >= _MIN_PREFIX:
+            named = [one for one in self.holdings.values() if one.key[-32:].startswith(prefix[:32])]
+        if not named:
+            raise NotFound("notfound.release", f"{text!r:.200} is not seeded here")
+        if len(named) > 1:
+            keys = ", ".join(sorted(one.key for one in named)[:8])
+            raise UsageFault("usage", f"{text!r:.200} names {len(named)} releases: {keys}")
+        return named[0]
+
+    async def remove(self, text: str) -> Holding:
+        """Stop seeding a release and delete its files."""
+        holding = self.find(text)
+        async with holding.busy:
+            with trio.CancelScope(shield=True):  # a removal that was begun is ended
+                await trio.to_thread.run_sync(self.store.discard, holding.folder)
+                self.holdings.pop(holding.key, None)
+                self._announcer.drop(holding.key)
+                await self.withdraw(holding)
+        _LOG.info("%s: removed", holding.key)
+        return holding
+
+
+def _damage(note: SeedNote) -> str:
+    data, parity = sum(map(len, note.bad_data)), sum(map(len, note.bad_parity))
+    return f"beyond repair from its own parity: {data} data chunks and {parity} parity chunks are bad"
+
+
+@contextmanager
+def _cancel_flag() -> Iterator[threading.Event]:
+    """A flag for a thread, set when the block is left, by a cancellation above all."""
+    flag = threading.Event()
+    try:
+        yield flag
+    finally:
+        flag.set()

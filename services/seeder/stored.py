@@ -1,0 +1,192 @@
+"""A stored release as it is found on the disk: what its small files say, and which of them had to be put right.
+
+Order: the minimal manifest (from its file, else from the note's copy: its signatures decide), the DHT record likewise,
+then torrent and chunk map against the hashes that the manifest signs. A torrent or chunk map that does not hold is
+built anew from the large files, and counts only if it comes out with the signed hash. Everything here blocks.
+docs/operations.md, "What is checked, and when".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from libreseed import limits
+from libreseed.adapters.durable import durable_write
+from libreseed.adapters.seed_store import SeedNote, SeedStore, Stamp, release_key
+from libreseed.dht.items import SignedItem
+from libreseed.dht.records import parse_dht_record
+from libreseed.errors import ContentRejected, LibreSeedError, Malformed, RecordRejected
+from libreseed.ids import Sha256Digest
+from libreseed.package.minimal import MinimalManifest, parse_minimal
+from libreseed.repair.chunkmap import ChunkMap, build_chunk_map, chunk_digests, parse_chunk_map
+from libreseed.repair.grid import ChunkGrid
+from libreseed.torrent.layout import TorrentLayout
+from libreseed.torrent.metainfo import Metainfo, build_metainfo, parse_metainfo
+from libreseed.torrent.piecehash import FilePieces, PieceHasher
+
+__all__ = ["BULKY", "Stored", "open_stored", "rebuild_map", "rebuild_metainfo"]
+
+_T = TypeVar("_T")
+BULKY = (".tgz", ".parity", ".chunks")  # what a stamp is kept for
+_PORTION = limits.CHUNK_BYTES * 2048  # 10 MiB, a multiple of a chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A release in the store. ``metainfo`` or ``chunk_map`` is None while its file is not the signed one.
+
+    ``trusted``: the stamps say that nothing changed since everything but the note's bad chunks was verified.
+    ``mended`` names the small files that were put right while reading.
+    """
+
+    folder: Path
+    minimal: MinimalManifest
+    item: SignedItem
+    metainfo: Metainfo | None
+    chunk_map: ChunkMap | None
+    note: SeedNote
+    trusted: bool
+    mended: tuple[str, ...] = ()
+
+    def file(self, suffix: str) -> Path:
+        """The path of one of the release's files."""
+        return self.folder / f"{self.minimal.release}{suffix}"
+
+    def stamps(self) -> dict[str, str]:
+        """The present stamps of the bulky files that exist."""
+        found = {suffix: Stamp.of(self.file(suffix)) for suffix in BULKY}
+        return {suffix: str(stamp) for suffix, stamp in found.items() if stamp is not None}
+
+
+def open_stored(store: SeedStore, folder: Path) -> Stored:
+    """Read a release's folder; raises LibreSeedError when neither copy of a signed record holds."""
+    note = _read_note(store, folder)
+    base = folder.name[: -len(".") - 32]  # as release_key made it
+    mended: list[str] = []
+    copies = (note.minimal, note.dht) if note else (b"", b"")
+
+    def parse_own(data: bytes) -> MinimalManifest:
+        minimal = parse_minimal(data)
+        if release_key(minimal.release, minimal.torrent) != folder.name:
+            raise RecordRejected("minimal.other-release", f"a manifest of {minimal.release} in {folder}")
+        return minimal
+
+    minimal = _signed(folder / f"{base}.minimal.json", copies[0], parse_own, mended)
+    record = folder / f"{base}.dht.json"
+    item = _signed(record, copies[1], lambda data: parse_dht_record(data, minimal), mended)
+    if note is None:
+        note = SeedNote(minimal=minimal.data, dht=record.read_bytes(), added_ms=time.time_ns() // 10**6)
+    stored = Stored(
+        folder=folder,
+        minimal=minimal,
+        item=item,
+        metainfo=_content(
+            folder / f"{base}.torrent",
+            limits.METAINFO_BYTES,
+            lambda data: parse_metainfo(data, minimal.release, minimal),
+        ),
+        chunk_map=_content(
+            folder / f"{base}.chunks",
+            _largest_map(minimal.size),
+            lambda data: parse_chunk_map(data, expected=minimal.chunks, size=minimal.size),
+        ),
+        note=note,
+        trusted=False,
+        mended=tuple(mended),
+    )
+    return replace(stored, trusted=stored.chunk_map is not None and stored.stamps() == dict(note.stamps))
+
+
+def rebuild_map(stored: Stored) -> ChunkMap | None:
+    """Write the chunk map anew from .tgz and .parity; None unless it comes out as the signed one."""
+    grid = ChunkGrid(stored.minimal.size)
+    try:
+        parity_size = stored.file(".parity").stat().st_size
+        m = grid.check_m(parity_size // grid.parity_bytes(1))
+        tgz, parity = _digests(stored.file(".tgz")), _digests(stored.file(".parity"))
+        chunk_map = build_chunk_map(grid, m, Sha256Digest(tgz[1]), tgz[0], parity[0])
+        parse_chunk_map(chunk_map.data, expected=stored.minimal.chunks, size=stored.minimal.size)
+    except (ContentRejected, FileNotFoundError):
+        return None
+    durable_write(stored.file(".chunks"), chunk_map.data, mode=0o600)
+    return chunk_map
+
+
+def rebuild_metainfo(stored: Stored) -> Metainfo | None:
+    """Write the torrent anew from the three files; None unless it comes out as the signed one."""
+    if stored.chunk_map is None:
+        return None
+    layout = TorrentLayout(stored.minimal.release, stored.minimal.size, stored.chunk_map.m)
+    try:
+        hashes = [_pieces(stored.file(suffix), layout.piece_bytes) for suffix in (".chunks", ".parity", ".tgz")]
+        metainfo = build_metainfo(layout, *hashes)
+    except (FileNotFoundError, ValueError):  # a missing file, or one of another size
+        return None
+    if metainfo.v2 != stored.minimal.torrent:
+        return None
+    durable_write(stored.file(".torrent"), metainfo.data, mode=0o600)
+    return metainfo
+
+
+def _read_note(store: SeedStore, folder: Path) -> SeedNote | None:
+    try:
+        return store.read_note(folder)
+    except (Malformed, FileNotFoundError):
+        return None
+
+
+def _signed(path: Path, copy: bytes, parse: Callable[[bytes], _T], mended: list[str]) -> _T:
+    """The record in ``path``, else the one in the note, which then replaces the file."""
+    try:
+        return parse(_read(path, limits.INDEX_RECORD_BYTES))
+    except (LibreSeedError, FileNotFoundError):
+        if not copy:
+            raise
+        value = parse(copy)
+    durable_write(path, copy, mode=0o600)
+    mended.append(path.name)
+    return value
+
+
+def _content(path: Path, most: int, parse: Callable[[bytes], _T]) -> _T | None:
+    try:
+        return parse(_read(path, most))
+    except (ContentRejected, FileNotFoundError):
+        return None
+
+
+def _read(path: Path, most: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(most + 1)  # one more: the parser refuses it
+
+
+def _largest_map(size: int) -> int:
+    grid = ChunkGrid(size)
+    return grid.map_bytes(limits.STRIPE_ROWS - grid.k)
+
+
+def _portions(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while portion := file.read(_PORTION):
+            yield portion
+
+
+def _digests(path: Path) -> tuple[bytes, bytes]:
+    """The chunk digests of a file, and the SHA-256 of all of it."""
+    digests, whole = [], hashlib.sha256()
+    for portion in _portions(path):
+        digests.append(chunk_digests(portion))
+        whole.update(portion)
+    return b"".join(digests), whole.digest()
+
+
+def _pieces(path: Path, piece_bytes: int) -> FilePieces:
+    hasher = PieceHasher(piece_bytes)
+    for portion in _portions(path):
+        hasher.feed(portion)
+    return hasher.finish()
