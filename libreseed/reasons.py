@@ -106,6 +106,7 @@ _TABLE: list[Reason] = [
     *_rows(Exit.CONTENT_REJECTED, _ASK_PUBLISHER, *(f"chunkmap.{fault}" for fault in CHUNKMAP_FAULTS)),
     *_rows(Exit.CONTENT_REJECTED, _ASK_PUBLISHER, "parity.length", "parity.digest", "parity.lying"),
     *_rows(Exit.CONTENT_REJECTED, _ASK_PUBLISHER, *(f"torrent.{fault}" for fault in TORRENT_FAULTS)),
+    *_rows(Exit.STORAGE, "Remove the release before adding it again.", "storage.duplicate-torrent"),
     *_rows(Exit.BEYOND_REPAIR, "Find a peer or mirror that has more parts of the named stripes.", "repair.beyond"),
     *_rows(Exit.INTERRUPTED, "Run the same command again: verified data is kept and it resumes.", "interrupted"),
     *_rows(Exit.RECORD_REJECTED, _OTHER_RECORD, *(f"encoding.{fault}" for fault in ENCODING_FAULTS)),

@@ -14,16 +14,19 @@ from typing import Any
 
 import trio
 
+from libreseed import limits
 from libreseed.adapters.torrent.events import Address
+from libreseed.adapters.torrent.nodelay import set_nodelay
 from libreseed.adapters.torrent.settings import SessionOptions, session_settings
-from libreseed.adapters.torrent.torrent import Torrent
-from libreseed.errors import LocalFault
+from libreseed.adapters.torrent.status import SessionTotals, read_totals
+from libreseed.adapters.torrent.torrent import Torrent, file_names
+from libreseed.errors import ContentRejected, LocalFault, NotFound
 from libreseed.ids import ReleaseId, TorrentV2Hash
 from libreseed.torrent.bitfield import unpack_bitfield
 
 __all__ = ["TorrentSession"]
 
-_SUFFIXES = (".chunks", ".parity", ".tgz")  # the torrent's files in its order; a pad file follows each (DESIGN 3.7)
+_CLOSE_S = 5.0  # how long libtorrent may take to write what it holds and to let go of its files
 
 
 class TorrentSession:
@@ -33,29 +36,30 @@ class TorrentSession:
         self.options = options or SessionOptions()
         self._session: Any = None
         self._torrents: dict[Any, Torrent] = {}
-        self._listening: dict[Address, int] = {}
+        self._leaving: dict[Any, trio.Event] = {}  # handles whose torrents are being taken out
+        self._ports: dict[str, int] = {}
         self._listen_error = ""
         self._listen_changed = trio.Event()
+        self._totals: list[tuple[trio.Event, list[SessionTotals]]] = []
 
     # --- life ------------------------------------------------------------------------------------------------------
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Started once every listen address is bound; raises ``config.port`` if one is not."""
-        import libtorrent as lt
-
-        pack: Any = {**session_settings(self.options), "alert_mask": _alert_mask(lt)}
-        self._session = lt.session(pack)
         reader, writer = socket.socketpair()
         reader.setblocking(False)
         writer.setblocking(False)  # a blocking one would hang libtorrent's thread once it is full
+        self._session = _make_session(self.options)
         self._session.set_alert_fd(writer.fileno())
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._pump, reader)
                 await self._wait_listening()
+                set_nodelay()
                 task_status.started()
+                await trio.sleep_forever()
         finally:
             with trio.CancelScope(shield=True):
-                await self._close()
+                await self._close(reader)
             reader.close()
             writer.close()
 
@@ -66,35 +70,45 @@ class TorrentSession:
 
     @property
     def addresses(self) -> tuple[Address, ...]:
-        """Every bound address with its true port."""
-        return tuple((host, port) for (host, _), port in self._listening.items())
+        """Every listen address with the port that is bound."""
+        return tuple((host, self._ports[host]) for host, _ in self.options.listen)
 
-    async def _wait_listening(self) -> None:
-        while len(self._listening) < len(self.options.listen):
-            if self._listen_error:
-                raise LocalFault("config.port", self._listen_error)
-            await self._listen_changed.wait()
-            self._listen_changed = trio.Event()
+    async def totals(self) -> SessionTotals:
+        """Payload in and out of all torrents since the session began."""
+        done, box = trio.Event(), list[SessionTotals]()
+        self._totals.append((done, box))
+        self._session.post_session_stats()
+        await done.wait()
+        return box[0]
 
-    async def _close(self) -> None:
-        self._session.set_alert_notify(lambda: None)  # unhook the descriptor before it is closed and reused
-        for torrent in self._torrents.values():
-            torrent._on_removed()
-        self._torrents.clear()
-        self._session = None
+    def set_limits(self, *, upload: int = 0, download: int = 0) -> None:
+        """Rate limits of the whole session in bytes per second, 0 meaning none."""
+        self._session.apply_settings({"upload_rate_limit": upload, "download_rate_limit": download})
+
+    def ban(self, host: str) -> None:
+        """Drop every connection to the IP address ``host`` and take none from it until the session ends."""
+        rules = self._session.get_ip_filter()
+        rules.add_rule(host, host, 1)
+        self._session.set_ip_filter(rules)
 
     # --- torrents ----------------------------------------------------------------------------------------------------
     def seed(self, metainfo: bytes, folder: Path, have: bytes | None = None) -> Torrent:
-        """Offer the release whose files lie in ``folder``; no file is hashed.
+        """Offer the release whose files lie directly in ``folder``; no file is hashed.
 
-        ``have`` is the BEP 3 bitfield of the pieces that the caller has verified; ``None`` means all of them.
+        ``have`` is the BEP 3 bitfield of the pieces that the caller has verified; ``None`` means all of them, and then
+        a missing file is ``notfound.file`` and one of another size ``torrent.files``.
         """
-        import libtorrent as lt
-
-        params: Any = lt.load_torrent_buffer(metainfo)
+        params = _load(metainfo)
         count = params.ti.num_pieces()
-        params.have_pieces = unpack_bitfield(have, count) if have is not None else [True] * count
-        return self._add(params, TorrentV2Hash(params.info_hashes.v2.to_bytes()), str(params.ti.name()), folder)
+        name = str(params.ti.name())
+        if have is None:
+            _check_sizes(params.ti, name, folder)
+        flags = [True] * count if have is None else unpack_bitfield(have, count)
+        torrent = Torrent(TorrentV2Hash(params.info_hashes.v2.to_bytes()), name, folder, self._readd)
+        torrent._metainfo = metainfo
+        torrent._priorities = [4] * count
+        self._add(torrent, params, flags)
+        return torrent
 
     def fetch(
         self,
@@ -106,75 +120,163 @@ class TorrentSession:
         have: bytes | None = None,
         peers: Iterable[Address] = (),
     ) -> Torrent:
-        """Join the swarm of ``v2`` with its files in ``folder``; nothing is fetched before :meth:`Torrent.want`."""
+        """Join the swarm of ``v2`` with its files directly in ``folder``; nothing is fetched before ``want``.
+
+        ``metainfo`` may lack the piece layers; without it the info dictionary comes from the peers. ``have`` is the
+        bitfield of the pieces in ``folder`` that the caller has verified (with ``metainfo`` only). Peers named here are
+        connected at once.
+        """
         import libtorrent as lt
 
-        params: Any
+        torrent = Torrent(v2, str(release), folder, self._readd)
+        flags: list[bool] | None = None
         if metainfo is None:
-            params = lt.add_torrent_params()
+            params: Any = lt.add_torrent_params()
             params.info_hashes = lt.info_hash_t(lt.sha256_hash(v2.raw))
         else:
-            params = lt.load_torrent_buffer(metainfo)
-            if have is not None:
-                params.have_pieces = unpack_bitfield(have, params.ti.num_pieces())
-        params.peers = list(peers)
-        return self._add(params, v2, str(release), folder, lt.torrent_flags.upload_mode)
+            params = _load(metainfo)
+            if params.info_hashes.v2.to_bytes() != v2.raw:
+                raise ContentRejected("torrent.info-hash", "the torrent is not the one that was asked for")
+            count = params.ti.num_pieces()
+            flags = unpack_bitfield(have, count) if have is not None else [False] * count
+            torrent._metainfo = metainfo
+        self._add(torrent, params, flags, peers)
+        return torrent
 
     async def remove(self, torrent: Torrent) -> None:
-        """Take a torrent out; returns when libtorrent has let go of its files."""
+        """Take a torrent out; returns when libtorrent has written everything and let go of its files."""
         if not torrent._removed.is_set():
-            self._session.remove_torrent(torrent._handle)
-            await torrent._removed.wait()
+            torrent._on_removed()
+            await self._take_out(torrent)
 
-    def _add(self, params: Any, v2: TorrentV2Hash, name: str, folder: Path, flags: Any = None) -> Torrent:
+    async def _take_out(self, torrent: Torrent) -> None:
+        handle = torrent._handle
+        self._torrents.pop(handle, None)
+        gone = self._leaving[handle] = trio.Event()
+        self._session.remove_torrent(handle)
+        await gone.wait()
+
+    async def _readd(self, torrent: Torrent, have: list[bool], peers: Iterable[Address]) -> None:
+        again = set(peers)
+        params = _load(await torrent.metainfo())
+        await self._take_out(torrent)
+        self._add(torrent, params, have, again)
+
+    def _add(self, torrent: Torrent, params: Any, have: list[bool] | None, peers: Iterable[Address] = ()) -> None:
         import libtorrent as lt
 
-        params.save_path = str(folder)
-        params.renamed_files = {2 * index: name + suffix for index, suffix in enumerate(_SUFFIXES)}
-        wanted = (
-            lt.torrent_flags.update_subscribe | lt.torrent_flags.no_verify_files | lt.torrent_flags.duplicate_is_error
-        )
-        params.flags = wanted | flags if flags is not None else wanted
-        handle = self._session.add_torrent(params)
-        torrent = Torrent(handle, v2, folder)
-        if params.ti is not None:
-            torrent._on_metadata()
+        kinds = lt.torrent_flags
+        params.save_path = str(torrent.folder)
+        params.flags = kinds.update_subscribe | kinds.no_verify_files | kinds.duplicate_is_error
+        params.peers = list(peers)
+        if have is not None:
+            params.have_pieces = have
+            params.renamed_files = file_names(params.ti, torrent.name)
+        if torrent._priorities is None:
+            params.flags |= kinds.upload_mode  # nothing is fetched yet
+        else:
+            params.piece_priorities = torrent._priorities
+        try:
+            handle = self._session.add_torrent(params)
+        except RuntimeError as error:
+            raise LocalFault("storage.duplicate-torrent", f"{torrent.name}: {error}") from error
+
+        torrent._attach(handle, have)
         self._torrents[handle] = torrent
-        return torrent
 
     # --- alerts ------------------------------------------------------------------------------------------------------
     async def _pump(self, reader: socket.socket) -> None:
         while True:
-            for alert in self._session.pop_alerts():
-                handler = _HANDLERS.get(type(alert).__name__)
-                if handler is not None:
-                    handler(self, alert)
+            self._handle_alerts()
             await trio.lowlevel.wait_readable(reader)
             _drain(reader)
 
-    def _torrent_of(self, alert: Any) -> Torrent | None:
-        return self._torrents.get(alert.handle)
+    def _handle_alerts(self) -> None:
+        touched: set[Torrent] = set()
+        dialled = False
+        for alert in self._session.pop_alerts():
+            kind = type(alert).__name__
+            if kind in _TORRENT_ALERTS:
+                torrent = self._torrents.get(alert.handle)
+                if torrent is not None:
+                    _TORRENT_ALERTS[kind](torrent, alert)
+                    touched.add(torrent)
+                    dialled |= kind == "peer_connect_alert"
+            elif kind in _SESSION_ALERTS:
+                _SESSION_ALERTS[kind](self, alert)
+        for torrent in touched:
+            torrent._flush()
+        if dialled:
+            set_nodelay()
+
+    async def _wait_listening(self) -> None:
+        while not all(host in self._ports for host, _ in self.options.listen):
+            if self._listen_error:
+                raise LocalFault("config.port", self._listen_error)
+            await self._listen_changed.wait()
+            self._listen_changed = trio.Event()
 
     def _on_listening(self, alert: Any) -> None:
-        if "tcp" in str(alert.socket_type).lower():
-            wanted = next((pair for pair in self.options.listen if pair[0] == alert.address), None)
-            if wanted is not None:
-                self._listening[wanted] = alert.port
-                self._listen_changed.set()
+        if str(alert.socket_type) == "tcp":
+            self._ports.setdefault(str(alert.address), int(alert.port))
+            self._listen_changed.set()
 
     def _on_listen_failed(self, alert: Any) -> None:
-        self._listen_error = alert.message()
+        self._listen_error = str(alert.message())
         self._listen_changed.set()
 
-    def _on_torrent_alert(self, alert: Any) -> None:
-        torrent = self._torrent_of(alert)
-        if torrent is not None:
-            _TORRENT_HANDLERS[type(alert).__name__](torrent, alert)
-
     def _on_removed(self, alert: Any) -> None:
-        torrent = self._torrents.pop(alert.handle, None)
-        if torrent is not None:
-            torrent._on_removed()
+        gone = self._leaving.pop(alert.handle, None)
+        if gone is not None:
+            gone.set()
+
+    def _on_totals(self, alert: Any) -> None:
+        waiting, self._totals = self._totals, []
+        for done, box in waiting:
+            box.append(read_totals(alert.values))
+            done.set()
+
+    async def _close(self, reader: socket.socket) -> None:
+        """Take everything out first, because destroying a session blocks the whole process, GIL included."""
+        with trio.move_on_after(_CLOSE_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._pump, reader)
+                async with trio.open_nursery() as leaving:
+                    for torrent in list(self._torrents.values()):
+                        leaving.start_soon(self.remove, torrent)
+                nursery.cancel_scope.cancel()
+        self._session.set_alert_notify(lambda: None)  # unhook the descriptor before it is closed and reused
+        self._session = None
+
+
+def _make_session(options: SessionOptions) -> Any:
+    import libtorrent as lt
+
+    params: Any = lt.session_params()
+    params.settings = {**session_settings(options), "alert_mask": _alert_mask(lt)}
+    params.disk_io_constructor = "pread_disk_io_constructor"
+    return lt.session(params)
+
+
+def _load(metainfo: bytes) -> Any:
+    import libtorrent as lt
+
+    if len(metainfo) > limits.METAINFO_BYTES:
+        raise ContentRejected("torrent.too-large", f"a .torrent of {len(metainfo)} bytes")
+    try:
+        return lt.load_torrent_buffer(metainfo)
+    except RuntimeError as error:
+        raise ContentRejected("torrent.members", f"not a torrent: {error}") from error
+
+
+def _check_sizes(info: Any, name: str, folder: Path) -> None:
+    sizes = info.layout()
+    for index, file_name in file_names(info, name).items():
+        path = folder / file_name
+        if not path.is_file():
+            raise NotFound("notfound.file", f"{path} is missing")
+        if path.stat().st_size != sizes.file_size(index):
+            raise ContentRejected("torrent.files", f"{path} has another size than its torrent says")
 
 
 def _drain(reader: socket.socket) -> None:
@@ -187,34 +289,33 @@ def _drain(reader: socket.socket) -> None:
 
 
 def _alert_mask(lt: Any) -> int:
+    """Without the storage category, a ``cache_flushed_alert`` answers our own flush and nothing else."""
     kind = lt.alert.category_t
     wanted = (
         kind.error_notification,
         kind.status_notification,
-        kind.storage_notification,
-        kind.peer_notification,
         kind.connect_notification,
         kind.piece_progress_notification,
-        kind.ip_block_notification,
-        kind.performance_warning,
     )
     return sum({int(category) for category in wanted})
 
 
-_TORRENT_HANDLERS: dict[str, Callable[[Torrent, Any], None]] = {
-    "metadata_received_alert": lambda torrent, alert: torrent._on_metadata(),
-    "piece_finished_alert": lambda torrent, alert: torrent._on_piece(alert.piece_index),
+_TORRENT_ALERTS: dict[str, Callable[[Torrent, Any], None]] = {
+    "metadata_received_alert": lambda torrent, _: torrent._on_metadata(),
+    "piece_finished_alert": lambda torrent, alert: torrent._on_piece_passed(alert.piece_index),
+    "cache_flushed_alert": lambda torrent, _: torrent._on_flushed(),
     "hash_failed_alert": lambda torrent, alert: torrent._on_piece_failed(alert.piece_index),
-    "peer_connect_alert": lambda torrent, alert: torrent._on_peer(alert.endpoint, True),
-    "peer_disconnected_alert": lambda torrent, alert: torrent._on_peer(alert.endpoint, False),
+    "torrent_checked_alert": lambda torrent, _: torrent._on_checked(),
+    "peer_connect_alert": lambda torrent, alert: torrent._on_link(alert.endpoint, True),
+    "peer_disconnected_alert": lambda torrent, alert: torrent._on_link(alert.endpoint, False),
     "peer_ban_alert": lambda torrent, alert: torrent._on_peer_banned(alert.endpoint),
     "file_error_alert": lambda torrent, alert: torrent._on_error(alert.message()),
     "torrent_error_alert": lambda torrent, alert: torrent._on_error(alert.message()),
 }
 
-_HANDLERS: dict[str, Callable[[TorrentSession, Any], None]] = {
-    **dict.fromkeys(_TORRENT_HANDLERS, TorrentSession._on_torrent_alert),
+_SESSION_ALERTS: dict[str, Callable[[TorrentSession, Any], None]] = {
     "listen_succeeded_alert": TorrentSession._on_listening,
     "listen_failed_alert": TorrentSession._on_listen_failed,
     "torrent_removed_alert": TorrentSession._on_removed,
+    "session_stats_alert": TorrentSession._on_totals,
 }

@@ -1,15 +1,16 @@
 """One torrent of a session: what it has, who gives it, what is wanted, and repaired pieces back to the swarm.
 
 Invariants: nothing is downloaded before :meth:`Torrent.want`; every piece reported as done passed libtorrent's hash
-check against the metadata, which hashes to the info-hash that was asked for. Does not know what the files mean
+check against the metadata, which hashes to the info-hash that was asked for, and lies in its file: libtorrent reports a
+piece before it is written, so the report waits for a flush. Does not know what the files mean
 (:mod:`libreseed.torrent.layout`), and never decides which peer or piece is worth its time: the resolver does.
 Specification: docs/specification/swarm.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,178 +26,228 @@ from libreseed.adapters.torrent.events import (
     PieceFailed,
     TorrentError,
 )
+from libreseed.adapters.torrent.status import PeerStatus, TorrentStatus, read_status
+from libreseed.errors import ContentRejected
 from libreseed.ids import TorrentV2Hash
-from libreseed.torrent.bitfield import pack_bitfield
+from libreseed.torrent.bitfield import pack_bitfield, unpack_bitfield
 
-__all__ = ["PeerStatus", "Torrent", "TorrentStatus"]
+__all__ = ["FILE_SUFFIXES", "PeerStatus", "Torrent", "TorrentStatus", "file_names"]
 
-
-@dataclass(frozen=True, slots=True)
-class PeerStatus:
-    """One connected peer. Rates are payload bytes per second; ``have`` is its BEP 3 bitfield (empty: not said yet)."""
-
-    address: Address
-    client: str
-    have: bytes
-    down_rate: int
-    up_rate: int
-    downloaded: int
-    uploaded: int
-    requests: int
-    hash_failures: int
-    choking_us: bool
-    snubbed: bool
-    outgoing: bool
+FILE_SUFFIXES = (".chunks", ".parity", ".tgz")  # in the torrent's order; pad files lie between them (DESIGN 3.7)
 
 
-@dataclass(frozen=True, slots=True)
-class TorrentStatus:
-    """A snapshot. Rates are payload bytes per second, totals payload bytes since the torrent was added.
+def file_names(info: Any, name: str) -> dict[int, str]:
+    """Where each file goes, by its index in the torrent: directly into the folder, under its own name.
 
-    ``have`` is a BEP 3 bitfield; ``availability[i]`` counts the connected peers that have piece ``i``. Both are empty
-    until the metadata is known.
+    Raises ``torrent.files`` unless the torrent holds exactly the three files of the release ``name`` and pad files.
     """
+    layout = info.layout()
+    found = {
+        index: str(layout.file_path(index))
+        for index in range(layout.num_files())
+        if not int(layout.file_flags(index)) & int(layout.flag_pad_file)
+    }
+    if list(found.values()) != [f"{name}/{name}{suffix}" for suffix in FILE_SUFFIXES]:
+        raise ContentRejected("torrent.files", f"the torrent's files are not those of {name}")
+    return {index: path.partition("/")[2] for index, path in found.items()}
 
-    state: str
-    pieces: int
-    have: bytes
-    availability: tuple[int, ...]
-    peers: tuple[PeerStatus, ...]
-    down_rate: int
-    up_rate: int
-    downloaded: int
-    uploaded: int
-    failed: int
-    redundant: int
-    error: str
+
+_Readd = Callable[["Torrent", list[bool], Iterable[Address]], Awaitable[None]]
 
 
 class Torrent:
-    """Made by :meth:`TorrentSession.seed` and :meth:`TorrentSession.fetch`; owned by that session's task."""
+    """Made by :meth:`TorrentSession.seed` and :meth:`TorrentSession.fetch`; its state is owned by the trio thread.
 
-    def __init__(self, handle: Any, v2: TorrentV2Hash, folder: Path) -> None:
+    ``readd`` takes the torrent out of its session and puts it in anew with other pieces and peers.
+    """
+
+    def __init__(self, v2: TorrentV2Hash, name: str, folder: Path, readd: _Readd) -> None:
         self.v2 = v2
+        self.name = name
         self.folder = folder
         self.events = EventChannel()
-        self._handle = handle
+        self._readd = readd
+        self._handle: Any = None
+        self._metainfo: bytes | None = None
+        self._priorities: list[int] | None = None
+        self._renamed = False
         self._metadata = trio.Event()
         self._removed = trio.Event()
-        self._connected: set[Address] = set()
+        self._links: set[Address] = set()
+        self._have: list[bool] = []  # pieces whose bytes are in their files
+        self._passed: set[int] = set()  # pieces that passed their hash and wait for a flush
+        self._flushing: set[int] = set()  # pieces that the flush under way covers
+        self._flushed = trio.Event()
+        self._rescanning: trio.Event | None = None
 
     # --- metadata ------------------------------------------------------------------------------------------------
     async def metainfo(self) -> bytes:
-        """The .torrent file's bytes, as soon as the metadata is known; piece layers are left out while incomplete.
+        """A .torrent file's bytes (the info dictionary alone when it came from the swarm) once the metadata is known.
 
-        Raises ``trio.ClosedResourceError`` when the torrent is removed first.
+        It hashes to the info-hash that was asked for; nothing else about it is verified. Raises
+        ``trio.ClosedResourceError`` when the torrent is removed first.
         """
         await self._metadata.wait()
         self._check_alive()
-        return _metainfo_bytes(self._handle)
+        if self._metainfo is None:
+            self._metainfo = b"d4:info" + bytes(self._handle.torrent_file().info_section()) + b"e"
+        return self._metainfo
 
     # --- download --------------------------------------------------------------------------------------------------
     async def want(self, priorities: Sequence[int]) -> None:
-        """Set every piece's priority (0 = do not fetch, 1..7) and let the download run; needs the metadata."""
+        """Set every piece's priority (0 = do not fetch, 1..7) and let the download run; waits for the metadata.
+
+        Raises ``torrent.files`` when the torrent holds other files than a release's.
+        """
         import libtorrent as lt
 
         await self._metadata.wait()
-        self._check_alive()
-        self._handle.prioritize_pieces(list(priorities))
-        self._handle.unset_flags(lt.torrent_flags.upload_mode)
+        with self._live() as handle:
+            if not self._renamed:  # the metadata came from the swarm; a rename is done before any later write
+                for index, name in file_names(handle.torrent_file(), self.name).items():
+                    handle.rename_file(index, name)
+                self._renamed = True
+            self._priorities = list(priorities)
+            handle.prioritize_pieces(self._priorities)
+            handle.unset_flags(lt.torrent_flags.upload_mode)
 
     def connect(self, peers: Iterable[Address]) -> None:
-        """Connect to these peers (numeric addresses) without waiting for a tick."""
-        self._check_alive()
-        for peer in peers:
-            self._handle.connect_peer(peer)
+        """Connect to these peers (numeric addresses); at once when there is no connection yet, else within a second."""
+        with self._live() as handle:
+            for peer in peers:
+                handle.connect_peer(peer)
+            if not self._links:
+                # libtorrent looks at new peers once a second, but at once when a torrent is resumed.
+                handle.pause()
+                handle.resume()
 
     def give(self, index: int, data: bytes) -> None:
-        """Hand in a whole piece from elsewhere (repair, a mirror); PieceDone or PieceFailed follows."""
+        """Hand in a whole piece from elsewhere (repair, a mirror), with its padding; PieceDone or PieceFailed follows."""
         import libtorrent as lt
 
-        self._check_alive()
-        self._handle.add_piece(index, data, lt.add_piece_flags_t.overwrite_existing)
+        with self._live() as handle:
+            handle.add_piece(index, data, lt.add_piece_flags_t.overwrite_existing)
 
+    @property
+    def have(self) -> bytes:
+        """BEP 3 bitfield of the pieces whose verified bytes are in their files; empty until the metadata is known."""
+        return pack_bitfield(self._have)
+
+    async def set_have(self, have: bytes, peers: Iterable[Address] = ()) -> None:
+        """Offer exactly these pieces from now on, for instance fewer after a scrub found damage.
+
+        libtorrent can't forget a piece, so the torrent leaves the session and comes back: connections are made anew,
+        priorities stay, peers that were banned are forgiven, unfinished pieces begin again.
+        """
+        await self._metadata.wait()
+        flags = unpack_bitfield(have, len(self._have))
+        await self._settle()
+        self._check_alive()
+        await self._readd(self, flags, [*self._links, *peers])
+
+    async def readmit(self, peers: Iterable[Address]) -> None:
+        """Forgive banned peers and connect to ``peers``. First set the priority of what they spoiled to 0."""
+        await self._settle()
+        await self.set_have(self.have, peers)
+
+    async def rescan(self) -> bytes:
+        """Hash the files again and offer what is good; returns the bitfield. Slow: it reads everything."""
+        await self._metadata.wait()
+        while self._rescanning is not None:
+            await self._rescanning.wait()
+        self._rescanning = trio.Event()
+        with self._live() as handle:
+            handle.force_recheck()
+        await self._rescanning.wait()
+        self._check_alive()
+        return self.have
+
+    # --- observation -------------------------------------------------------------------------------------------------
     async def status(self) -> TorrentStatus:
-        """A snapshot of this torrent; never blocks the event loop."""
-        self._check_alive()
-        try:
-            # Three round trips to libtorrent's thread; the binding lets the GIL go while it waits.
-            return await trio.to_thread.run_sync(_snapshot, self._handle)
-        except RuntimeError as error:  # "invalid torrent handle used"
-            raise trio.ClosedResourceError("the torrent was removed from its session") from error
+        """A snapshot of this torrent; the event loop runs on meanwhile."""
+        with self._live() as handle:
+            return await trio.to_thread.run_sync(read_status, handle)
 
-    # --- called by the session's alert task --------------------------------------------------------------------------
+    # --- called by the session ---------------------------------------------------------------------------------------
+    def _attach(self, handle: Any, have: list[bool] | None) -> None:
+        """Take the handle of a torrent that was just added; ``have`` is None until the metadata is known."""
+        self._handle = handle
+        self._links.clear()
+        self._passed.clear()
+        self._flushing.clear()
+        if have is not None:
+            self._have = have
+            self._renamed = True
+            self._metadata.set()
+
     def _check_alive(self) -> None:
         if self._removed.is_set():
             raise trio.ClosedResourceError("the torrent was removed from its session")
 
+    @contextmanager
+    def _live(self) -> Iterator[Any]:
+        """The handle; a torrent that is removed is one closed resource, whoever notices first."""
+        self._check_alive()
+        try:
+            yield self._handle
+        except RuntimeError as error:  # "invalid torrent handle used"
+            raise trio.ClosedResourceError("the torrent was removed from its session") from error
+
+    async def _settle(self) -> None:
+        """Wait until every piece that passed is in its file and reported."""
+        while (self._passed or self._flushing) and not self._removed.is_set():
+            await self._flushed.wait()
+
     def _on_metadata(self) -> None:
         if not self._metadata.is_set():
+            self._have = [False] * self._handle.torrent_file().num_pieces()
             self._metadata.set()
             self.events.put(MetadataReceived())
 
-    def _on_piece(self, index: int) -> None:
-        self.events.put(PieceDone(index))
+    def _on_piece_passed(self, index: int) -> None:
+        if self._rescanning is None and not self._have[index]:  # what was there at the start is repeated by libtorrent
+            self._passed.add(index)
+
+    def _flush(self) -> None:
+        """Begin a flush if pieces wait for one; called after every batch of alerts."""
+        if self._passed and not self._flushing:
+            self._flushing, self._passed = self._passed, set()
+            self._flushed = trio.Event()
+            self._handle.flush_cache()
+
+    def _on_flushed(self) -> None:
+        for index in sorted(self._flushing):
+            self._have[index] = True
+            self.events.put(PieceDone(index))
+        self._flushing.clear()
+        self._flushed.set()
 
     def _on_piece_failed(self, index: int) -> None:
         self.events.put(PieceFailed(index))
 
-    def _on_peer(self, address: Address, connected: bool) -> None:
-        if connected:
-            self._connected.add(address)
+    def _on_checked(self) -> None:
+        if self._rescanning is not None:
+            self._have = list(self._handle.status().pieces)
+            self._rescanning.set()
+            self._rescanning = None
+
+    def _on_link(self, address: Address, up: bool) -> None:
+        if up:
+            self._links.add(address)
         else:
-            self._connected.discard(address)
-        self.events.put(PeerCount(len(self._connected)))
+            self._links.discard(address)
+        self.events.put(PeerCount(len(self._links)))
 
     def _on_peer_banned(self, address: Address) -> None:
         self.events.put(PeerBanned(address))
 
-    def _on_error(self, message: str, path: str = "") -> None:
-        self.events.put(TorrentError(message, path))
+    def _on_error(self, message: str) -> None:
+        self.events.put(TorrentError(message))
 
     def _on_removed(self) -> None:
         self._removed.set()
         self._metadata.set()
+        self._flushed.set()
+        if self._rescanning is not None:
+            self._rescanning.set()
         self.events.end()
-
-
-def _snapshot(handle: Any) -> TorrentStatus:
-    status, peers = handle.status(), handle.get_peer_info()
-    have = list(status.pieces)
-    return TorrentStatus(
-        state=str(status.state),
-        pieces=len(have),
-        have=pack_bitfield(have),
-        availability=tuple(handle.piece_availability()),
-        peers=tuple(_peer_status(peer) for peer in peers),
-        down_rate=status.download_payload_rate,
-        up_rate=status.upload_payload_rate,
-        downloaded=status.total_payload_download,
-        uploaded=status.total_payload_upload,
-        failed=status.total_failed_bytes,
-        redundant=status.total_redundant_bytes,
-        error=status.errc.message() if status.errc.value() else "",
-    )
-
-
-def _peer_status(peer: Any) -> PeerStatus:
-    flags = int(peer.flags)
-    return PeerStatus(
-        address=(str(peer.ip[0]), int(peer.ip[1])),
-        client=bytes(peer.client).decode("utf-8", "replace"),
-        have=pack_bitfield(peer.pieces),
-        down_rate=peer.payload_down_speed,
-        up_rate=peer.payload_up_speed,
-        downloaded=peer.total_download,
-        uploaded=peer.total_upload,
-        requests=peer.download_queue_length,
-        hash_failures=peer.num_hashfails,
-        choking_us=bool(flags & peer.remote_choked),
-        snubbed=bool(flags & peer.snubbed),
-        outgoing=bool(flags & peer.outgoing_connection),
-    )
-
-
-def _metainfo_bytes(handle: Any) -> bytes:
-    info = bytes(handle.torrent_file().info_section())
-    return b"d4:info" + info + b"e"
