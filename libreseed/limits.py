@@ -60,6 +60,7 @@ REPAIR_WINDOW_BYTES = 8 * 2**20  # working memory of one thread that codes
 PIECE_BYTES_MIN = 16 * 2**10
 PIECE_BYTES_MAX = 4 * 2**20
 METAINFO_BYTES = 64 * 2**20  # a .torrent; 1 TiB with the most parity needs 27 MB
+METAINFO_FRAME_BYTES = 4 * 2**10  # of a .torrent, all but its hashes
 TORRENT_INFO_BYTES = 32 * 2**20  # an info dictionary taken from a peer (BEP 9)
 
 # --- 3.8 DHT -------------------------------------------------------------------------------------------------------

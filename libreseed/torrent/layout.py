@@ -83,6 +83,11 @@ class TorrentLayout:
         return self.chunks, self.parity, self.tgz
 
     @property
+    def most_metainfo_bytes(self) -> int:
+        """A bound for the size of the ``.torrent``: two hashes per piece, and names and numbers."""
+        return 52 * self.piece_count + limits.METAINFO_FRAME_BYTES
+
+    @property
     def piece_count(self) -> int:
         """Number of pieces of the whole torrent."""
         return self.tgz.pieces.stop

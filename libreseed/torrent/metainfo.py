@@ -66,12 +66,7 @@ def build_metainfo(layout: TorrentLayout, chunks: FilePieces, parity: FilePieces
 
 def parse_metainfo(data: bytes, release: ReleaseId, minimal: SignedTorrent) -> Metainfo:
     """Read a ``.torrent``; raises :class:`ContentRejected` (``torrent.*``) unless it is the signed one, canonical."""
-    if len(data) > limits.METAINFO_BYTES:
-        raise ContentRejected("torrent.too-large", f"a .torrent of {len(data)} bytes")
-    try:
-        torrent = bencode.decode(data, max_bytes=limits.METAINFO_BYTES)
-    except Malformed as error:
-        raise ContentRejected("torrent.bencode", f"not a torrent: {error.message}") from error
+    torrent = _decode(data, release, minimal.size)
     if not isinstance(torrent, dict) or set(torrent) != {b"info", b"piece layers"}:
         raise ContentRejected("torrent.members", "a torrent of a release has info and piece layers, nothing else")
     info = bencode.encode(torrent[b"info"])
@@ -79,21 +74,32 @@ def parse_metainfo(data: bytes, release: ReleaseId, minimal: SignedTorrent) -> M
         raise ContentRejected("torrent.info-hash", "the torrent is not the one that the manifest names")
     layout, roots = _check_info(torrent[b"info"], release, minimal.size)
     layers = _check_layers(torrent[b"piece layers"], layout, roots)
-    return _metainfo(layout, info, layers)
+    metainfo = _metainfo(layout, info, layers)
+    if metainfo.data != data:
+        raise ContentRejected("torrent.bencode", "the torrent's bytes are not in canonical form")
+    return metainfo
 
 
 def read_info(info: bytes, release: ReleaseId, minimal: SignedTorrent) -> TorrentInfo:
     """Read an info dictionary; raises :class:`ContentRejected` (``torrent.*``) unless it is the signed one."""
-    if len(info) > limits.METAINFO_BYTES:
-        raise ContentRejected("torrent.too-large", f"an info dictionary of {len(info)} bytes")
     if hashlib.sha256(info).digest() != minimal.torrent.raw:
         raise ContentRejected("torrent.info-hash", "the torrent is not the one that the manifest names")
-    try:
-        members = bencode.decode(info, max_bytes=limits.METAINFO_BYTES)
-    except Malformed as error:
-        raise ContentRejected("torrent.bencode", f"not an info dictionary: {error.message}") from error
+    members = _decode(info, release, minimal.size)
     layout, _ = _check_info(members, release, minimal.size)
     return TorrentInfo(info, layout, members[b"pieces"])
+
+
+def _decode(data: bytes, release: ReleaseId, size: int) -> Any:
+    """Decode a torrent, or its info dictionary, no larger than the largest that a .tgz of ``size`` bytes can have."""
+    grid = ChunkGrid(size)
+    bound = TorrentLayout(release, size, limits.STRIPE_ROWS - grid.k).most_metainfo_bytes
+    bound = min(bound, limits.METAINFO_BYTES)
+    if len(data) > bound:
+        raise ContentRejected("torrent.too-large", f"{len(data)} bytes of torrent where at most {bound} are possible")
+    try:
+        return bencode.decode(data, max_bytes=bound)
+    except Malformed as error:
+        raise ContentRejected("torrent.bencode", f"not a torrent: {error.message}") from error
 
 
 def _metainfo(layout: TorrentLayout, info: bytes, layers: Mapping[bytes, bytes]) -> Metainfo:
