@@ -168,5 +168,6 @@ def find_private_keys(folder: Path) -> Iterator[Path]:
     for place, _, names in os.walk(folder):
         for name in names:
             path = Path(place, name)
-            if looks_like_private_key(path):
+            # Sockets and pipes hold nothing; opening a dead socket even fails (ENXIO).
+            if path.is_file() and looks_like_private_key(path):
                 yield path
