@@ -1,9 +1,10 @@
 """A release on disk: the names of its six files, and the proof that what lies there is one release, whole.
 
 :func:`verify_release` judges in this order, each step with its own reasons: the minimal manifest (both signatures), the
-DHT record, the chunk map, the torrent, the .tgz (size and SHA-256, then everything inside), parity made anew from it,
-the torrent made anew from all files. What is absent is named, never assumed; without a minimal manifest only the
-archive is judged. Whether the publisher is trusted, and whether the release is the newest, is not decided here.
+DHT record, the chunk map, the torrent, the .tgz's size and SHA-256, the .parity against the map; then everything inside
+the .tgz; then parity and torrent made anew from it, which catches a publisher's own mistakes. What is absent is named,
+never assumed; without a minimal manifest only the archive is judged, and parity only with the chunk map. Whether the
+publisher is trusted, and whether the release is the newest, is not decided here.
 docs/specification/commands.md, "verify".
 
 Everything blocks, in bounded memory; trio code calls it in a thread.
@@ -80,7 +81,7 @@ class VerifiedRelease:
     """What was proven. A member that is None was absent or, without ``minimal``, not judged.
 
     ``present`` and ``absent`` are suffixes out of :data:`SUFFIXES`; ``unjudged`` lists those present that nothing
-    could be said about because the minimal manifest is missing.
+    could be said about, because the minimal manifest (or for parity the chunk map) is missing.
     """
 
     manifest: FullManifest
@@ -127,13 +128,16 @@ def verify_release(
     chunk_map = _read_chunk_map(files.path(".chunks"), signed) if there[".chunks"] else None
     metainfo = _read_metainfo(files.path(".torrent"), signed) if there[".torrent"] else None
     _check_infohash(files.tgz, size, signed, chunk_map, watcher)
+    parity_there = chunk_map is not None and there[".parity"]
+    if chunk_map is not None and parity_there:
+        _check_parity_file(files.path(".parity"), chunk_map, watcher)
     manifest = _verify_archive(files, signed, watcher)
     if chunk_map is not None:
-        parity = files.path(".parity") if there[".parity"] else None
-        _check_parity(files.tgz, parity, chunk_map, threads, watcher)
-        if parity is not None:
-            _check_torrent(files, signed, chunk_map, watcher)
-    return VerifiedRelease(manifest, signed, item, chunk_map, metainfo, present, absent)
+        _recompute_parity(files.tgz, chunk_map, threads, watcher)
+    if chunk_map is not None and parity_there:
+        _recompute_torrent(files, signed, chunk_map, watcher)
+    unjudged = (".parity",) if there[".parity"] and chunk_map is None else ()
+    return VerifiedRelease(manifest, signed, item, chunk_map, metainfo, present, absent, unjudged)
 
 
 def _size(path: Path) -> int:
@@ -204,32 +208,34 @@ def _verify_archive(files: ReleaseFiles, minimal: MinimalManifest | None, watche
     return manifest
 
 
-def _check_parity(tgz: Path, parity: Path | None, chunk_map: ChunkMap, threads: int, watcher: Watcher) -> None:
-    """Make the parity anew: the map must name exactly it, and the file, if there, must hold exactly it."""
+def _check_parity_file(parity: Path, chunk_map: ChunkMap, watcher: Watcher) -> None:
+    """The file must hold exactly the parity chunks that the map names."""
     grid, m = chunk_map.grid, chunk_map.m
-    stripe_bytes = grid.k * limits.CHUNK_BYTES
-    watcher.phase("recomputing parity", grid.s * stripe_bytes)
-    _, digests = make_parity(
-        tgz, None, grid, m, threads=threads, progress=lambda stripes: watcher.update(stripes * stripe_bytes)
-    )
-    named = chunk_map.parity_digests(range(grid.parity_chunks(m)))
-    if wrong := unlike(digests, named):
-        message = f"the parity that the chunk map names is not that of the .tgz, at {len(wrong)} parity chunks"
-        raise ContentRejected("parity.lying", message, evidence={"parity_chunks": wrong[:1000]})
-    if parity is None:
-        return
     if (size := _size(parity)) != grid.parity_bytes(m):
         message = f"{parity.name} has {size} bytes where {grid.parity_bytes(m)} are needed"
         raise ContentRejected("parity.length", message)
     found = bytearray()
     watcher.phase(f"hashing {parity.name}", size)
     _read_through(parity, lambda portion: found.extend(chunk_digests(portion)), watcher)
-    if wrong := unlike(bytes(found), named):
+    if wrong := unlike(bytes(found), chunk_map.parity_digests(range(grid.parity_chunks(m)))):
         message = f"{parity.name} is wrong at {len(wrong)} parity chunks, the first is {wrong[0]}"
         raise ContentRejected("parity.digest", message, evidence={"parity_chunks": wrong[:1000]})
 
 
-def _check_torrent(files: ReleaseFiles, minimal: MinimalManifest, chunk_map: ChunkMap, watcher: Watcher) -> None:
+def _recompute_parity(tgz: Path, chunk_map: ChunkMap, threads: int, watcher: Watcher) -> None:
+    """Make the parity anew: the map must name exactly it, else a repair would give other bytes."""
+    grid, m = chunk_map.grid, chunk_map.m
+    stripe_bytes = grid.k * limits.CHUNK_BYTES
+    watcher.phase("recomputing parity", grid.s * stripe_bytes)
+    _, digests = make_parity(
+        tgz, None, grid, m, threads=threads, progress=lambda stripes: watcher.update(stripes * stripe_bytes)
+    )
+    if wrong := unlike(digests, chunk_map.parity_digests(range(grid.parity_chunks(m)))):
+        message = f"the parity that the chunk map names is not that of the .tgz, at {len(wrong)} parity chunks"
+        raise ContentRejected("parity.lying", message, evidence={"parity_chunks": wrong[:1000]})
+
+
+def _recompute_torrent(files: ReleaseFiles, minimal: MinimalManifest, chunk_map: ChunkMap, watcher: Watcher) -> None:
     """Make the torrent anew from the files: it must be the signed one, else it would seed something else."""
     watcher.phase("recomputing the torrent")
     layout = TorrentLayout(minimal.release, minimal.size, chunk_map.m)
