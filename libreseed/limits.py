@@ -123,3 +123,10 @@ POLICY_BYTES = 2**20
 STORE_RECORD_BYTES = 64 * 2**10  # a floor or a receipt
 FETCH_QUIET_SECONDS = 1  # without news of a missing piece before parity is asked for
 PIECE_FAILURES = 3  # after which a piece is left to single chunks and parity
+
+# --- 3.10 Silexium ---------------------------------------------------------------------------------------------------
+LOG_ENTRIES = 2**48
+LOG_PROOF_HASHES = 64  # in one proof, the roots counted
+TILE_WIDTH = 256  # hashes; also entries per bundle
+TILE_PATH_CHARS = 64
+SHARE_SECONDS = 5  # for peers to take repaired pieces after an installation

@@ -32,13 +32,14 @@ from libreseed.adapters.torrent.events import (
     TorrentError,
     TorrentEvent,
 )
-from libreseed.adapters.torrent.torrent import Torrent
+from libreseed.adapters.torrent.torrent import Torrent, TorrentStatus
 from libreseed.errors import LocalFault
 from libreseed.resolve.engine import Resolution
 from libreseed.resolve.fetch_plan import FetchPlan, Need
 from libreseed.resolve.journal import Kind, Origin
 from libreseed.resolve.piece_map import Chunk
 from libreseed.resolve.swarm_view import PeerOffer
+from libreseed.torrent.bitfield import unpack_bitfield
 from libreseed.torrent.layout import TorrentLayout
 
 __all__ = ["ContentFetch", "FetchTotals", "Salvage"]
@@ -77,6 +78,7 @@ class ContentFetch:
         *,
         salvage: Salvage | None = None,
         on_chunks: Callable[[int, int], None] | None = None,
+        on_step: Callable[[int], None] | None = None,
     ) -> None:
         policy = resolution.policy
         self.totals = FetchTotals()
@@ -89,6 +91,8 @@ class ContentFetch:
         self._torrent = torrent
         self._salvage = salvage
         self._on_chunks = on_chunks
+        self._on_step = on_step
+        self.contributors: dict[Address, int] = {}
         self._store: ChunkStore | None = None
         self._journal: Journal | None = None
         self._pending: list[tuple[Kind, range]] = []
@@ -115,6 +119,8 @@ class ContentFetch:
                     nursery.start_soon(self._event_loop, self._torrent)
                     nursery.start_soon(self._status_loop, self._torrent)
                 await self._decide_loop(nursery)
+                if self._torrent is not None:
+                    await self._look(self._torrent)
                 nursery.cancel_scope.cancel()
         finally:
             if self._journal is not None:
@@ -152,7 +158,8 @@ class ContentFetch:
         """Step 4, as soon as the ``.chunks`` file is whole."""
         if self._resolution.completed == 3 and self.plan.pieces.chunk_map_done():
             data = await trio.to_thread.run_sync((self._space.swarm / self._layout.chunks.name).read_bytes)
-            self._resolution.chunk_map(data)
+            self._resolution.chunk_map(data, self._layout.m)
+            self._step_done(4)
             self._open_chunks()
 
     def _open_chunks(self) -> None:
@@ -164,12 +171,31 @@ class ContentFetch:
     async def _status_loop(self, torrent: Torrent) -> None:
         """The swarm can't be subscribed to: look at it as long as the fetch lasts."""
         while True:
-            status = await torrent.status()
-            offers = [PeerOffer(peer.address, peer.have, peer.downloaded) for peer in status.peers]
-            self._addresses = {peer.address for peer in status.peers}
-            self.plan.swarm.update(offers, self.plan.owed(), trio.current_time())
+            await self._look(torrent)
             self._wake()
             await trio.sleep(_STATUS_S)
+
+    async def _look(self, torrent: Torrent) -> TorrentStatus:
+        status = await torrent.status()
+        offers = [PeerOffer(peer.address, peer.have, peer.downloaded) for peer in status.peers]
+        self._addresses = {peer.address for peer in status.peers}
+        self.contributors.update((peer.address, peer.downloaded) for peer in status.peers)
+        self.plan.swarm.update(offers, self.plan.owed(), trio.current_time())
+        return status
+
+    async def until_shared(self) -> None:
+        """Return once no connected peer lacks a piece of the .tgz, or none is left."""
+        torrent = self._torrent
+        while torrent is not None:
+            status = await self._look(torrent)
+            flags = [unpack_bitfield(peer.have, status.pieces) for peer in status.peers if peer.have]
+            if all(all(have[piece] for piece in self._layout.tgz.pieces) for have in flags):
+                return
+            await trio.sleep(_STATUS_S)
+
+    def _step_done(self, step: int) -> None:
+        if self._on_step is not None:
+            self._on_step(step)
 
     def _wake(self) -> None:
         self._news.set()
@@ -240,6 +266,7 @@ class ContentFetch:
         store = _given(self._store)
         if self._resolution.completed == 4:
             self._resolution.content(self.plan.verified)
+            self._step_done(5)
         report = await trio.to_thread.run_sync(partial(store.repair, threads=2))
         if report.lying:
             report.require_complete()

@@ -172,14 +172,19 @@ class Resolution:
         return replace(self._trusted, minimal=minimal)
 
     @_step(4)
-    def chunk_map(self, data: bytes) -> Trusted:
-        """The exact bytes that the manifest's ``chunks`` names, consistent with its size and its infohash."""
+    def chunk_map(self, data: bytes, rows: int) -> Trusted:
+        """The exact bytes that the manifest's ``chunks`` names, consistent with its size and its infohash.
+
+        ``rows`` is the torrent's number of parity rows; the map must have as many.
+        """
         minimal = self.minimal
         max_size = self.policy.max_package_bytes
         chunk_map = parse_chunk_map(data, expected=minimal.chunks, size=minimal.size, max_size=max_size)
         if chunk_map.tgz_sha256 != minimal.infohash:
             message = "the chunk map speaks of another .tgz than the minimal manifest"
             raise ContentRejected("chunkmap.infohash", message, evidence={"infohash": str(chunk_map.tgz_sha256)})
+        if chunk_map.m != rows:
+            raise ContentRejected("chunkmap.shape", f"{chunk_map.m} parity rows where the torrent has {rows}")
         return replace(self._trusted, chunk_map=chunk_map)
 
     @_step(5)

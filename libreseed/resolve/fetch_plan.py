@@ -171,6 +171,10 @@ class FetchPlan:
             return Decision(Need.MORE, until=max(until, now + 0.1))
         raise self.verdict(plan)
 
+    def lacks_sources(self) -> bool:
+        """Whether what is here is too little without any peer."""
+        return not self.verified.complete and bool(plan_repair(self.verified).short)
+
     def verdict(self, plan: RepairPlan | None = None) -> LibreSeedError:
         """Why it cannot be completed, from what is known now."""
         if self.pieces.chunk_map_done() and self.swarm.peers + len(self.swarm.banned) > 0:

@@ -1,0 +1,150 @@
+"""``libreseed-resolve NAME@VERSION``: find, fetch, verify and install one release (DESIGN 4 and 5).
+
+stdout carries the path of the installed package, or one JSON object; everything else is on stderr. What a flag asks for
+and this version cannot do is an error with a remedy, never ignored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from libreseed.adapters.console import CommandParser, Progress, Report, add_json_flag, add_version_flag, run_command
+from libreseed.errors import UsageFault
+
+if TYPE_CHECKING:
+    from .flow import Options
+
+__all__ = ["main"]
+
+_EXAMPLES = """\
+  libreseed-resolve hello@1.0.0 --no-silexium                           a publisher that is pinned for this name
+  libreseed-resolve hello@1.0.0 --no-silexium --publisher ed25519:KEY   trust this key for this run
+  libreseed-resolve hello@1.0.0 --no-silexium --out ./vendor --json     into ./vendor/hello@1.0.0, report as JSON
+  libreseed-resolve hello@1.0.0 --no-silexium --offline                 only what is in the store
+"""
+_PUBLIC_BOOTSTRAP = "router.bittorrent.com:6881 dht.libtorrent.org:25401 router.utorrent.com:6881"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    return run_command(_resolve, _parser(), argv)
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        prog="libreseed-resolve",
+        description="Find, fetch, verify and install one release. Nothing is visible before the last check.",
+        examples=_EXAMPLES,
+    )
+    add_version_flag(parser)
+    parser.add_argument("release", metavar="NAME@VERSION", help="the release, for example hello@1.0.0")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="install as DIR/NAME@VERSION instead of in the store")
+    parser.add_argument("--store", metavar="D", help="the store (default: LIBRESEED_STORE or the user's own)")
+    parser.add_argument("--publisher", metavar="KEY", help="trust this publisher key for this run")
+    parser.add_argument("--bootstrap", action="append", metavar="H:P", help="a DHT node to start from; may be repeated")
+    parser.add_argument("--peer", action="append", default=[], metavar="H:P", help="a BitTorrent peer to use directly")
+    parser.add_argument(
+        "--mirror", action="append", default=[], metavar="URL", help="an HTTPS mirror (not supported yet)"
+    )
+    parser.add_argument("--bundle", metavar="F", help="a Silexium bundle (not supported yet)")
+    parser.add_argument("--policy", metavar="F", help="policy file, TOML or JSON (docs/specification/resolver.md)")
+    parser.add_argument("--config", type=Path, metavar="F", help="configuration file (TOML)")
+    parser.add_argument("--no-silexium", action="store_true", help="go without Silexium's proofs, and say so")
+    parser.add_argument("--offline", action="store_true", help="use no network: only what is in the store")
+    parser.add_argument("--timeout", metavar="S", help="seconds for everything (default: no limit)")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    add_json_flag(parser)
+    return parser
+
+
+def _resolve(args: argparse.Namespace) -> Report:
+    options = _options(args)
+
+    import trio
+
+    from .flow import resolve
+    from .outcome import NOT_PROVEN
+
+    with Progress(quiet=args.quiet) as progress:
+        outcome = trio.run(resolve, options, progress)
+        if not args.quiet:
+            progress.note(outcome.summary())
+    if outcome.silexium == "not checked":
+        print(f"WARNING: {NOT_PROVEN}", file=sys.stderr)
+    return outcome.report()
+
+
+def _options(args: argparse.Namespace) -> Options:
+    from libreseed.adapters.settings import endpoint
+    from libreseed.adapters.store import store_root
+    from libreseed.resolve.request import Request, parse_key, parse_release
+
+    _refuse_unsupported(args)
+    settings = _settings(args)
+    request = Request(
+        release=parse_release(args.release),
+        publisher=parse_key(args.publisher) if args.publisher is not None else None,
+        without_silexium=args.no_silexium,
+        offline=args.offline,
+    )
+    from .flow import Options
+
+    return Options(
+        request=request,
+        policy=_policy(settings["policy"]),
+        store=store_root(settings["store"]),
+        out=args.out,
+        bootstrap=settings["bootstrap"],
+        peers=tuple(endpoint(peer) for peer in args.peer),
+        listen=settings["listen"],
+        timeout=settings["timeout"],
+    )
+
+
+def _refuse_unsupported(args: argparse.Namespace) -> None:
+    if args.mirror:
+        raise UsageFault("usage", "--mirror: HTTPS mirrors are not supported by this version")
+    if args.bundle is not None:
+        raise UsageFault("usage", "--bundle: Silexium bundles are not supported by this version")
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    from libreseed.adapters.settings import (
+        Setting,
+        default_directory,
+        endpoint,
+        file_path,
+        list_of,
+        load_settings,
+        seconds,
+    )
+
+    schema = (
+        Setting("store", file_path),
+        Setting("bootstrap", list_of(endpoint), list_of(endpoint)(_PUBLIC_BOOTSTRAP)),
+        Setting("listen", list_of(endpoint), list_of(endpoint)("0.0.0.0:0")),
+        Setting("policy", file_path),
+        Setting("timeout", seconds, math.inf),
+    )
+    config = args.config
+    if config is None:
+        usual = default_directory("config") / "resolver.toml"
+        config = usual if usual.exists() else None
+    flags = {"store": args.store, "bootstrap": args.bootstrap, "policy": args.policy, "timeout": args.timeout}
+    return load_settings(schema, config=config, flags=flags)
+
+
+def _policy(path: Path | None) -> Any:
+    from libreseed.adapters.policy_file import read_policy
+    from libreseed.resolve.policy import DEFAULT_POLICY
+
+    return DEFAULT_POLICY if path is None else read_policy(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""Steps 7 to 11 on this machine: judge the .tgz, extract it out of sight, publish it by one rename, note it.
+
+Runs in a worker thread and stops where trio cancels it. Write order: tree synced and renamed, then receipt, then floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from libreseed.adapters.archive import check_infohash, extract_archive
+from libreseed.adapters.durable import publish_directory, staging_directory
+from libreseed.resolve.receipt import Receipt
+
+from .job import Job
+
+__all__ = ["install"]
+
+
+def install(job: Job, tgz: Path, final: Path, now_ms: Callable[[], int]) -> Receipt:
+    """Take steps 7 to 11; raises what they raise, and then leaves nothing behind."""
+    resolution, steps, progress = job.resolution, job.steps, job.progress
+    minimal = resolution.minimal
+    check_infohash(tgz, minimal, progress=lambda _: trio.from_thread.check_cancelled())
+    resolution.archive(minimal.size, minimal.infohash)
+    steps.done(7)
+    progress.phase("installing")
+
+    def extracted(count: int) -> None:
+        trio.from_thread.check_cancelled()
+        progress.advance(count)
+
+    with staging_directory(final.parent) as staging:
+        report = extract_archive(tgz, minimal, staging, progress=extracted)
+        resolution.full_manifest(report.manifest)
+        steps.done(8)
+        resolution.tree(report.files, report.size)
+        steps.done(9)
+        resolution.silexium_step()
+        steps.done(10)
+        trusted = resolution.installed(str(final), now_ms())
+        publish_directory(staging, final)
+    assert trusted.receipt is not None and trusted.floor is not None  # step 11 sets both
+    job.store.keep_receipt(trusted.receipt)
+    job.store.keep_floor(trusted.floor)
+    steps.done(11)
+    return trusted.receipt

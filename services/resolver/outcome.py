@@ -1,0 +1,93 @@
+"""What a resolve found out, for a person and for ``--json``; and the clock that times its steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from libreseed.adapters.console import Report, human_bytes
+from libreseed.package.minimal import MinimalManifest
+
+__all__ = ["NOT_PROVEN", "Outcome", "Steps"]
+
+NOT_PROVEN = (
+    "Silexium was NOT checked (--no-silexium). Not proven: independent author, tests and server attestations, "
+    "their time stamps, and inclusion in a public log. Proven: the publisher's key signed exactly these bytes."
+)
+_NAMES = {
+    1: "request, policy, trust, floors",
+    2: "record found",
+    3: "minimal manifest",
+    4: "chunk map",
+    5: "chunks fetched and verified",
+    6: "repair",
+    7: "size and SHA-256 of the .tgz",
+    8: "full manifest",
+    9: "every file",
+    10: "Silexium",
+    11: "installed",
+}
+
+
+class Steps:
+    """Seconds by step: each runs from the end of the one before."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+        self._seconds: dict[int, float] = {}
+
+    def done(self, step: int) -> None:
+        """Step ``step`` has just ended."""
+        now = time.monotonic()
+        self._seconds[step] = self._seconds.get(step, 0.0) + now - self._last
+        self._last = now
+
+    def rows(self) -> list[dict[str, object]]:
+        """One object per step taken."""
+        return [
+            {"step": step, "name": _NAMES[step], "seconds": round(seconds, 6)}
+            for step, seconds in sorted(self._seconds.items())
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An installed release. ``chunks`` and ``sources`` are empty when it was there already."""
+
+    minimal: MinimalManifest
+    path: str
+    trust: str
+    silexium: str
+    already: bool
+    steps: Steps
+    chunks: Mapping[str, int] = field(default_factory=dict)
+    sources: Mapping[str, object] = field(default_factory=dict)
+
+    def report(self) -> Report:
+        """The path on stdout; everything with ``--json``."""
+        minimal = self.minimal
+        data = {
+            "release": str(minimal.release),
+            "path": self.path,
+            "publisher": str(minimal.pubkey),
+            "trust": self.trust,
+            "infohash": str(minimal.infohash),
+            "size": minimal.size,
+            "already_installed": self.already,
+            "chunks": {"downloaded": 0, "repaired": 0, "reused": 0, **self.chunks},
+            "sources": dict(self.sources),
+            "steps": self.steps.rows(),
+            "silexium": self.silexium,
+            "warnings": [NOT_PROVEN] if self.silexium == "not checked" else [],
+        }
+        return Report(self.path, data)
+
+    def summary(self) -> str:
+        """One line for stderr."""
+        minimal, chunks = self.minimal, self.chunks
+        if self.already:
+            return f"{minimal.release} is installed already and every file still verifies"
+        extra = "".join(f", {count} {what}" for what, count in chunks.items() if count and what != "downloaded")
+        got = f"{chunks.get('downloaded', 0)} chunks downloaded{extra}"
+        return f"{minimal.release} by {minimal.pubkey}: {human_bytes(minimal.size)}, {got}"
