@@ -20,6 +20,7 @@ __all__ = [
     "LocalFault",
     "Malformed",
     "NotFound",
+    "ProofRejected",
     "RecordRejected",
     "TransportFault",
     "UsageFault",
@@ -105,6 +106,12 @@ class RecordRejected(LibreSeedError):
 
 class ContentRejected(LibreSeedError):
     """An archive, a tree, a full manifest, a chunk map, parity or a torrent that does not hold."""
+
+    fault = "publisher or peer"
+
+
+class ProofRejected(LibreSeedError):
+    """An attestation, a time stamp, a log proof or a head that does not hold, or that the policy does not accept."""
 
     fault = "publisher or peer"
 

@@ -278,7 +278,9 @@ _TABLE += [
         "source.none",
     ),
     *_rows(Exit.NO_SOURCE, "Name another peer with --peer, or try again later.", "source.incomplete"),
-    *_rows(Exit.TIMED_OUT, "Run it again: verified chunks are kept; or allow more time with --timeout.", "deadline.total"),
+    *_rows(
+        Exit.TIMED_OUT, "Run it again: verified chunks are kept; or allow more time with --timeout.", "deadline.total"
+    ),
     *_rows(Exit.RECORD_REJECTED, _OTHER_RECORD, "minimal.other-release", "minimal.other-key", "minimal.other-seq"),
     *_rows(Exit.RECORD_REJECTED, "Raise max-package-bytes in the policy if this size is expected.", "minimal.policy"),
     *_rows(
@@ -318,6 +320,14 @@ _TABLE += [
     *_rows(Exit.NOT_FOUND, "Name a directory that exists.", "demo.directory"),
     *_rows(Exit.NOT_FOUND, "'libreseed list' shows what is installed.", "notfound.installed"),
     *_rows(Exit.NOT_FOUND, "'libreseed trust list' shows the pins.", "notfound.pin"),
+]
+
+# Silexium (docs/specification/silexium.md, section 9).
+_ASK_LOG = "Fetch the proofs from the log itself or from another mirror; ask the log's operator if it persists."
+_TABLE += [
+    *_rows(
+        Exit.SILEXIUM_REJECTED, _ASK_LOG, "silexium.consistency", "silexium.inclusion", "silexium.tile", "silexium.tree"
+    ),
 ]
 
 REASONS: dict[str, Reason] = {reason.code: reason for reason in _TABLE}

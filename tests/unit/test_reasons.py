@@ -31,7 +31,7 @@ def test_every_reason_is_well_formed(code: str) -> None:
 
 def test_every_code_that_the_source_raises_is_declared() -> None:
     quoted = re.compile(
-        r"(?:Malformed|NotFound|UsageFault|RecordRejected|ContentRejected|TransportFault|LocalFault)\(\s*\"([a-z0-9.-]+)\""
+        r"(?:Malformed|NotFound|UsageFault|RecordRejected|ProofRejected|ContentRejected|TransportFault|LocalFault)\(\s*\"([a-z0-9.-]+)\""
     )
     root = Path(__file__).parents[2]
     raised = {
