@@ -18,6 +18,7 @@ import trio
 from libreseed.adapters.udp import DhtNode
 from libreseed.dht.items import SignedItem
 from libreseed.dht.upkeep import Duty, Upkeep
+from libreseed.errors import TransportFault
 from libreseed.ids import PackageName
 
 from .config import SeederConfig
@@ -105,7 +106,10 @@ class Announcer:
     async def _do(self, duty: Duty, places: trio.Semaphore) -> None:
         fault = "it took too long"
         with trio.move_on_after(_DUTY_SECONDS):
-            fault = await self._attempt(duty)
+            try:
+                fault = await self._attempt(duty)
+            except TransportFault as error:
+                fault = error.message
         now = trio.current_time()
         if fault:
             _LOG.info("%s: %s failed: %s", duty.owner, duty.kind, fault)

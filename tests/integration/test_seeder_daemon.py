@@ -1,0 +1,451 @@
+"""The seeder as a real process: its commands, its start and stop, what it refuses, and what survives."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.seeder_support import (
+    SeederProcess,
+    clean_environment,
+    command,
+    flip,
+    loopback,
+    make_release,
+    running,
+    starting,
+    stored_file,
+    until,
+)
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_release(tmp_path_factory.mktemp("publisher"))
+
+
+def test_add_list_status_remove(tmp_path: Path, release: Path) -> None:
+    with running(tmp_path / "state") as seeder:
+        place = ("--state-dir", tmp_path / "state", "--json")
+        added = command("add", release, *place)
+        assert added.returncode == 0, added.stderr
+        answer = json.loads(added.stdout)
+        assert (answer["ok"], answer["added"], answer["release"], answer["state"]) == (
+            True,
+            True,
+            "demo@1.0.0",
+            "seeding",
+        )
+        again = json.loads(command("add", release / "demo@1.0.0.tgz", *place).stdout)
+        assert (again["added"], again["id"]) == (False, answer["id"])
+
+        (listed,) = json.loads(command("list", *place).stdout)["releases"]
+        assert listed["pieces_offered"] == listed["pieces"] > 0
+        assert listed["publisher"].startswith("ed25519:") and listed["torrent"].startswith("btmh:1220")
+        status = json.loads(command("status", "--json", env={"LIBRESEED_STATE_DIR": str(tmp_path / "state")}).stdout)
+        assert status["releases"]["seeding"] == 1 and status["pid"] == seeder.process.pid
+        assert status["store"]["used_bytes"] >= listed["size"]
+        assert "demo@1.0.0" in command("list", *place[:2]).stdout
+        assert "1 seeding" in command("status", *place[:2]).stdout
+
+        removed = command("remove", "demo@1.0.0", *place)
+        assert (removed.returncode, json.loads(removed.stdout)["removed"]) == (0, True)
+        assert seeder.ask("list") == {"releases": []}
+        assert list((tmp_path / "state" / "releases").iterdir()) == []
+        gone = command("remove", "demo@1.0.0", *place)
+        assert (gone.returncode, json.loads(gone.stdout)["reason"]) == (10, "notfound.release")
+
+
+def test_sigterm_is_a_clean_stop_and_systemd_is_told(tmp_path: Path) -> None:
+    with running(tmp_path / "state", env={"WATCHDOG_USEC": "400000"}) as seeder:
+        until(lambda: "WATCHDOG=1" in seeder.hear(), "a sign of life")
+        assert seeder.stop() == 0
+        assert "STOPPING=1" in seeder.hear()
+        assert not (tmp_path / "state" / "control.sock").exists()
+        assert "Traceback" not in seeder.text()
+
+
+def test_sigint_is_a_clean_stop_too(tmp_path: Path) -> None:
+    with running(tmp_path / "state") as seeder:
+        seeder.process.send_signal(signal.SIGINT)
+        assert seeder.process.wait(30) == 0
+
+
+def test_a_second_daemon_on_the_same_state_is_refused(tmp_path: Path) -> None:
+    with running(tmp_path / "state") as first:
+        second = command("run", "--state-dir", tmp_path / "state", "--listen", f"{loopback()}:0", "--dht-port", "0")
+        assert second.returncode == 50
+        assert "storage.locked" in second.stderr and str(first.process.pid) in second.stderr
+        assert first.ask("list") == {"releases": []}
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["tcp", "udp"])
+def test_an_occupied_port_is_one_clear_line(tmp_path: Path, kind: socket.SocketKind) -> None:
+    host = loopback()
+    with socket.socket(socket.AF_INET, kind) as other:
+        other.bind((host, 0))
+        if kind == socket.SOCK_STREAM:
+            other.listen()
+        port = other.getsockname()[1]
+        ports = (port, 0) if kind == socket.SOCK_STREAM else (0, port)
+        place = ("--listen", f"{host}:{ports[0]}", "--dht-port", ports[1])
+        done = command("run", "--state-dir", tmp_path / "state", *place)
+    assert done.returncode == 3, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and "config.port" in done.stderr and str(port) in done.stderr
+
+
+def test_no_daemon_is_a_clear_error_with_a_remedy(tmp_path: Path) -> None:
+    done = command("list", "--state-dir", tmp_path, "--json")
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["reason"], answer["exit"]) == (3, "config.no-daemon", 3)
+    assert "libreseed-seeder run" in answer["remedy"]
+
+
+# --- G2 -----------------------------------------------------------------------------------------------------------
+
+
+def _key(path: Path, release: Path) -> None:
+    shutil.copy(release.parent.parent / "key", path)
+
+
+@pytest.mark.parametrize("place", ["state", "state/releases/deep", "watch", "config", "environment"])
+def test_a_seeder_that_can_read_a_private_key_refuses_to_start(tmp_path: Path, release: Path, place: str) -> None:
+    for folder in ("state/releases/deep", "watch", "config"):
+        (tmp_path / folder).mkdir(parents=True)
+    config = tmp_path / "config" / "seeder.toml"
+    config.write_text(f'state-dir = "{tmp_path}/state"\nwatch = "{tmp_path}/watch"\nlisten = ["{loopback()}:0"]\n')
+    env = {}
+    if place == "environment":
+        env["LIBRESEED_KEY"] = (release.parent.parent / "key").read_text()
+    else:
+        _key(tmp_path / place / "publisher.key", release)
+    done = command("run", "--config", config, "--dht-port", "0", env=env)
+    assert done.returncode == 3
+    assert "key.on-seeder" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+# --- bad input ----------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_configuration_key_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('state_dir = "/x"\n')
+    done = command("run", "--config", tmp_path / "c.toml")
+    assert done.returncode == 3 and "config.unknown-key" in done.stderr and "state_dir" in done.stderr
+
+
+def _damaged(release: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / release.name
+    shutil.copytree(release, copy)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("suffix", "exit_code"),
+    [(".tgz", 30), (".chunks", 30), (".parity", 30), (".torrent", 30), (".minimal.json", 20), (".dht.json", 20)],
+)
+def test_a_release_with_one_changed_byte_is_refused_and_leaves_nothing(
+    tmp_path: Path, release: Path, suffix: str, exit_code: int, seeder_here: SeederProcess
+) -> None:
+    bad = _damaged(release, tmp_path)
+    path = bad / f"demo@1.0.0{suffix}"
+    flip(path, path.stat().st_size // 2)
+    done = command("add", bad, "--state-dir", seeder_here.state, "--json")
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["ok"], answer["exit"]) == (exit_code, False, exit_code)
+    assert list((seeder_here.state / "releases").iterdir()) == []
+    notes = sorted((seeder_here.state / "quarantine").glob("*.reason.json"))
+    assert json.loads(notes[-1].read_text())["reason"] == answer["reason"]
+
+
+@pytest.fixture(scope="module")
+def seeder_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeederProcess]:
+    with running(tmp_path_factory.mktemp("shared") / "state") as seeder:
+        yield seeder
+
+
+@pytest.mark.parametrize("suffix", [".tgz", ".chunks", ".parity", ".torrent", ".minimal.json", ".dht.json"])
+def test_a_missing_file_of_a_release_is_not_found(
+    tmp_path: Path, release: Path, suffix: str, seeder_here: SeederProcess
+) -> None:
+    bad = _damaged(release, tmp_path)
+    (bad / f"demo@1.0.0{suffix}").unlink()
+    done = command("add", bad, "--state-dir", seeder_here.state, "--json")
+    assert (done.returncode, json.loads(done.stdout)["reason"]) == (10, "notfound.file")
+    assert list((seeder_here.state / "releases").iterdir()) == []
+
+
+def test_a_path_that_does_not_exist_is_not_found(tmp_path: Path, seeder_here: SeederProcess) -> None:
+    done = command("add", tmp_path / "nothing", "--state-dir", seeder_here.state)
+    assert done.returncode == 10 and "notfound.file" in done.stderr
+
+
+def test_a_link_in_place_of_a_file_is_refused(tmp_path: Path, release: Path, seeder_here: SeederProcess) -> None:
+    bad = _damaged(release, tmp_path)
+    (bad / "demo@1.0.0.tgz").unlink()
+    (bad / "demo@1.0.0.tgz").symlink_to(release / "demo@1.0.0.tgz")
+    done = command("add", bad, "--state-dir", seeder_here.state, "--json")
+    assert (done.returncode, json.loads(done.stdout)["reason"]) == (2, "usage")
+
+
+def test_a_full_store_refuses_before_it_copies(tmp_path: Path, release: Path) -> None:
+    with running(tmp_path / "state", env={"LIBRESEED_MAX_STORE_BYTES": "200000"}) as seeder:
+        done = command("add", release, "--state-dir", tmp_path / "state", "--json")
+        assert (done.returncode, json.loads(done.stdout)["reason"]) == (50, "storage.quota")
+        assert seeder.ask("list") == {"releases": []}
+        assert list((tmp_path / "state" / "releases").iterdir()) == []
+
+
+def test_a_full_disk_is_a_clear_error_and_the_daemon_goes_on(tmp_path: Path, release: Path) -> None:
+    def limit() -> None:  # a limit of the file size fails a write in the same place as a full disk does
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+    with running(tmp_path / "state", preexec_fn=limit) as seeder:
+        done = command("add", release, "--state-dir", tmp_path / "state", "--json")
+        assert (done.returncode, json.loads(done.stdout)["reason"]) == (50, "storage.full")
+        assert list((tmp_path / "state" / "releases").iterdir()) == []
+        assert seeder.ask("list") == {"releases": []}
+
+
+def test_a_state_directory_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+    done = command("run", "--state-dir", "/proc/nowhere/state", "--listen", f"{loopback()}:0", "--dht-port", "0")
+    assert done.returncode in (10, 50)
+    assert len(done.stderr.strip().splitlines()) == 1 and "/proc/nowhere" in done.stderr
+
+
+# --- what survives ------------------------------------------------------------------------------------------------
+
+
+def test_a_restart_hashes_nothing(tmp_path: Path, release: Path) -> None:
+    with running(tmp_path / "state") as seeder:
+        seeder.ask("add", path=str(release))
+        before = seeder.only()
+        assert seeder.ask("status")["scrub"]["bytes_hashed"] > before["size"]
+        assert seeder.stop() == 0
+    with running(tmp_path / "state") as seeder:
+        after = seeder.only()
+        assert (after["id"], after["state"], after["pieces_offered"]) == (before["id"], "seeding", before["pieces"])
+        assert seeder.ask("status")["scrub"]["bytes_hashed"] == 0
+        seeder.kill()
+    with running(tmp_path / "state") as seeder:
+        assert seeder.only()["state"] == "seeding"
+        assert seeder.ask("status")["scrub"]["bytes_hashed"] == 0
+
+
+@pytest.mark.parametrize(
+    "suffix", [".tgz", ".parity", ".chunks", ".torrent", ".minimal.json", ".dht.json", "seed.json"]
+)
+def test_damage_while_it_was_stopped_is_healed_on_start(tmp_path: Path, release: Path, suffix: str) -> None:
+    with running(tmp_path / "state") as seeder:
+        seeder.ask("add", path=str(release))
+        seeder.stop()
+    path = stored_file(tmp_path / "state", suffix)
+    flip(path, 100)
+    with running(tmp_path / "state") as seeder:
+        until(lambda: seeder.only()["state"] == "seeding", "healed")
+        one = seeder.only()
+        assert one["pieces_offered"] == one["pieces"]
+        if suffix in (".tgz", ".parity"):
+            assert one["healed"] == 1
+        if suffix != "seed.json":
+            assert path.read_bytes() == (release / path.name).read_bytes()
+        seeder.stop()
+    with running(tmp_path / "state") as seeder:  # and that is remembered
+        assert seeder.only()["state"] == "seeding"
+        assert seeder.ask("status")["scrub"]["bytes_hashed"] == 0
+
+
+@pytest.mark.parametrize(
+    "suffix", [".tgz", ".parity", ".chunks", ".torrent", ".minimal.json", ".dht.json", "seed.json"]
+)
+def test_a_file_that_was_lost_is_made_again_where_that_is_possible(tmp_path: Path, release: Path, suffix: str) -> None:
+    with running(tmp_path / "state") as seeder:
+        seeder.ask("add", path=str(release))
+        seeder.stop()
+    path = stored_file(tmp_path / "state", suffix)
+    path.unlink()
+    with running(tmp_path / "state") as seeder:
+        if suffix == ".tgz":  # parity is 5 %: a whole archive comes back only from peers
+            until(lambda: seeder.only()["state"] == "damaged", "judged")
+            one = seeder.only()
+            assert 0 < one["pieces_offered"] < one["pieces"] and one["bad_data_chunks"] > 0
+        else:
+            until(lambda: seeder.only()["state"] == "seeding", "healed")
+            if suffix != "seed.json":
+                assert path.read_bytes() == (release / path.name).read_bytes()
+
+
+def test_a_copy_damaged_beyond_repair_offers_its_good_pieces_and_says_so(tmp_path: Path, release: Path) -> None:
+    with running(tmp_path / "state") as seeder:
+        seeder.ask("add", path=str(release))
+        seeder.stop()
+    flip(stored_file(tmp_path / "state", ".tgz"), *range(0, 102_400, 5120))  # 20 chunks of one stripe, parity has 3
+    with running(tmp_path / "state") as seeder:
+        until(lambda: seeder.only()["state"] == "damaged", "judged")
+        one = seeder.only()
+        withheld = one["pieces"] - one["pieces_offered"]
+        assert (one["bad_data_chunks"], withheld) == (20, 7)  # bytes 0..102400 in pieces of 16 KiB
+        assert "beyond repair" in one["fault"]
+        assert seeder.ask("status")["scrub"]["beyond_repair"] == 1
+        seeder.stop()
+    with running(tmp_path / "state") as seeder:  # and that is remembered too
+        assert (seeder.only()["state"], seeder.only()["bad_data_chunks"]) == ("damaged", 20)
+        assert seeder.ask("status")["scrub"]["bytes_hashed"] == 0
+
+
+def test_rot_under_a_running_seeder_is_found_by_the_scrub_and_healed(tmp_path: Path, release: Path) -> None:
+    with running(tmp_path / "state", env={"LIBRESEED_SCRUB_INTERVAL": "0.3"}) as seeder:
+        seeder.ask("add", path=str(release))
+        path = stored_file(tmp_path / "state", ".tgz")
+        flip(path, 7, 150_000)
+        flip(stored_file(tmp_path / "state", ".parity"), 9)
+        until(lambda: seeder.only()["healed"] == 3, "healed by the scrub")
+        assert path.read_bytes() == (release / path.name).read_bytes()
+        until(lambda: seeder.only()["state"] == "seeding", "offered again")
+        counters = seeder.ask("status")["scrub"]
+        assert counters["chunks_healed"] == 3 and counters["releases_scrubbed"] >= 1
+
+
+def test_a_scrub_can_be_asked_for(tmp_path: Path, release: Path) -> None:
+    with running(tmp_path / "state") as seeder:
+        seeder.ask("add", path=str(release))
+        path = stored_file(tmp_path / "state", ".tgz")
+        flip(path, 7)
+        done = command("scrub", "demo@1.0.0", "--state-dir", tmp_path / "state", "--json")
+        assert (done.returncode, json.loads(done.stdout)["healed"]) == (0, 1)
+        assert path.read_bytes() == (release / path.name).read_bytes()
+        assert seeder.only()["state"] == "seeding"
+
+
+def test_what_a_killed_add_left_vanishes(tmp_path: Path, release: Path) -> None:
+    with running(tmp_path / "state") as seeder:
+        seeder.kill()
+    staging = tmp_path / "state" / "releases" / ".libreseed-staging-0123456789abcdef"
+    shutil.copytree(release, staging)
+    with running(tmp_path / "state") as seeder:
+        assert seeder.ask("list") == {"releases": []}
+        assert list((tmp_path / "state" / "releases").iterdir()) == []
+        seeder.ask("add", path=str(release))
+        assert seeder.only()["state"] == "seeding"
+
+
+def test_two_publishers_can_use_one_name(tmp_path: Path, release: Path) -> None:
+    other = make_release(tmp_path / "other", size=200_000)
+    with running(tmp_path / "state") as seeder:
+        first = seeder.ask("add", path=str(release))
+        second = seeder.ask("add", path=str(other))
+        assert first["id"] != second["id"] and len(seeder.ask("list")["releases"]) == 2
+        ambiguous = command("remove", "demo@1.0.0", "--state-dir", tmp_path / "state")
+        assert ambiguous.returncode == 2 and first["id"] in ambiguous.stderr
+        assert seeder.ask("remove", id=first["torrent"])["id"] == first["id"]
+        assert seeder.only()["id"] == second["id"]
+
+
+# --- the swarm ----------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_libtorrent_client_downloads_from_it(tmp_path: Path, release: Path) -> None:
+    import libtorrent as lt
+
+    with running(tmp_path / "state") as seeder:
+        seeder.ask("add", path=str(release))
+        quiet = dict.fromkeys(
+            ("enable_dht", "enable_lsd", "enable_upnp", "enable_natpmp", "enable_outgoing_utp"), False
+        )
+        session = lt.session({"listen_interfaces": f"{loopback()}:0", **quiet})
+        params = lt.load_torrent_file(str(release / "demo@1.0.0.torrent"))
+        params.save_path = str(tmp_path / "download")
+        handle = session.add_torrent(params)
+        handle.connect_peer(seeder.tcp())
+        until(lambda: handle.status().is_seeding, "downloaded")
+        until(lambda: seeder.only()["uploaded"] >= 300_000, "counted")
+        for path in release.glob("demo@1.0.0.[tcp]*"):
+            if path.suffix in (".tgz", ".chunks", ".parity"):
+                assert (tmp_path / "download" / "demo@1.0.0" / path.name).read_bytes() == path.read_bytes()
+        session.remove_torrent(handle)
+
+
+# --- watch folder -------------------------------------------------------------------------------------------------
+
+
+def test_a_release_renamed_into_the_watch_folder_is_seeded_and_a_removed_one_stays_removed(
+    tmp_path: Path, release: Path
+) -> None:
+    watch = tmp_path / "watch"
+    watch.mkdir()
+    line = ("--watch", str(watch))
+    with running(tmp_path / "state", *line, env={"LIBRESEED_WATCH_INTERVAL": "0.1"}) as seeder:
+        shutil.copytree(release, watch / ".incoming")
+        (watch / ".incoming").rename(watch / "demo@1.0.0")
+        until(lambda: seeder.ask("list")["releases"], "picked up")
+        assert seeder.only()["state"] == "seeding"
+        until((tmp_path / "state" / "watched.json").exists, "noted")
+        seeder.ask("remove", id="demo@1.0.0")
+        seeder.stop()
+    with running(tmp_path / "state", *line, env={"LIBRESEED_WATCH_INTERVAL": "0.1"}) as seeder:
+        make_release(tmp_path / "publisher", name="later").rename(watch / "later@1.0.0")
+        until(lambda: seeder.ask("list")["releases"], "a later look")
+        assert seeder.only()["release"] == "later@1.0.0"
+        assert (watch / "demo@1.0.0" / "demo@1.0.0.tgz").exists()
+
+
+def test_a_bad_release_in_the_watch_folder_is_quarantined_with_its_reason(tmp_path: Path, release: Path) -> None:
+    watch = tmp_path / "watch"
+    watch.mkdir()
+    with running(tmp_path / "state", "--watch", str(watch), env={"LIBRESEED_WATCH_INTERVAL": "0.1"}) as seeder:
+        bad = _damaged(release, tmp_path)
+        flip(bad / "demo@1.0.0.tgz", 1000)
+        bad.rename(watch / "demo@1.0.0")
+        until(lambda: list((watch / ".quarantine").glob("*.reason.json")), "quarantined")
+        (note,) = (watch / ".quarantine").glob("*.reason.json")
+        assert json.loads(note.read_text())["exit"] == 30
+        assert not (watch / "demo@1.0.0").exists()
+        assert seeder.ask("list") == {"releases": []}
+        assert seeder.ask("status")["watch"]["quarantined"] == 1
+
+
+# --- kill -9 ------------------------------------------------------------------------------------------------------
+
+
+def test_kill_minus_nine_while_adding_leaves_all_or_nothing(tmp_path: Path, release: Path) -> None:
+    """bench/kill_seeder.py does this fifty times, at random moments of everything that a seeder does."""
+    import random
+    import time
+
+    draw = random.Random(9)
+    for _ in range(3):
+        with running(tmp_path / "state") as seeder:
+            for one in seeder.ask("list")["releases"]:
+                assert one["state"] == "seeding"
+                seeder.ask("remove", id=one["id"])
+            assert [path for path in (tmp_path / "state" / "releases").iterdir()] == []
+            line = ["add", str(release), "--state-dir", str(tmp_path / "state")]
+            add = subprocess.Popen(
+                [sys.executable, "-m", "libreseed_services.seeder.cli", *line],
+                env=clean_environment(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            time.sleep(draw.uniform(0.05, 0.3))
+            seeder.kill()
+            add.wait(60)
+    with running(tmp_path / "state") as seeder:
+        seeder.ask("add", path=str(release))
+        assert (seeder.only()["state"], seeder.only()["healed"]) == ("seeding", 0)
+
+
+def test_start_fails_clearly_when_the_lock_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where a directory should be")
+    with starting(tmp_path / "state") as seeder:
+        assert seeder.process.wait(60) in (10, 50)
+        assert "Traceback" not in seeder.text()

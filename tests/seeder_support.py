@@ -1,0 +1,184 @@
+"""Real seeder daemons for tests: started as processes on loopback, awaited by systemd's own protocol, always ended."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from libreseed.adapters import control
+from libreseed.adapters.control import Request
+from services.packager import cli as packager
+
+PATIENCE_S = 60.0
+_HOSTS = itertools.count()
+_NAMES = itertools.count()
+
+
+def loopback() -> str:
+    """Another 127.x.y.z for every node of this test process."""
+    number = next(_HOSTS) + 256 * (os.getpid() % 200)
+    return f"127.{20 + number // 65025 % 200}.{number // 255 % 255}.{1 + number % 254}"
+
+
+def make_release(
+    folder: Path, name: str = "demo", version: str = "1.0.0", *, size: int = 300_000, key: Path | None = None
+) -> Path:
+    """A release of random bytes, made by the packager; returns its folder. The key lies in ``folder/key``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    key = key or folder / "key"
+    if not key.exists():
+        assert packager.main(["keygen", "--out", str(key), "--no-passphrase"]) == 0
+    tree = folder / f"tree-{name}-{version}"
+    tree.mkdir()
+    (tree / "data.bin").write_bytes(random.Random(f"{name}{version}{size}").randbytes(size))
+    (tree / "README").write_text("a release for tests\n")
+    line = ["build", str(tree), "--name", name, "--version", version, "--key", str(key), "--out", str(folder / "out")]
+    assert packager.main([*line, "--quiet"]) == 0
+    shutil.rmtree(tree)
+    return folder / "out" / f"{name}@{version}"
+
+
+def index(folder: Path, name: str, *minimals: Path, key: Path | None = None) -> None:
+    """``name.index.dht.json`` beside the releases in ``folder/out``."""
+    line = ["index", name, "--key", str(key or folder / "key"), *map(str, minimals)]
+    with contextlib.chdir(folder / "out"):
+        assert packager.main(line) == 0
+
+
+@dataclass
+class SeederProcess:
+    """One ``libreseed-seeder run``."""
+
+    state: Path
+    process: subprocess.Popen[bytes]
+    log: Path
+    notify: socket.socket
+    heard: list[str] = field(default_factory=list)
+
+    def wait_ready(self) -> None:
+        """Until it has said READY=1; fails with its log when it ends first."""
+        deadline = time.monotonic() + PATIENCE_S
+        while "READY=1" not in "\n".join(self.heard).splitlines():
+            assert time.monotonic() < deadline, self.text()
+            try:
+                self.heard.append(self.notify.recv(4096).decode())
+            except TimeoutError:
+                assert self.process.poll() is None, self.text()
+
+    def hear(self) -> list[str]:
+        """Everything it has told the service manager until now."""
+        with contextlib.suppress(TimeoutError):
+            while True:
+                self.heard.append(self.notify.recv(4096).decode())
+        return "\n".join(self.heard).splitlines()
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def ask(self, command: str, **arguments: str) -> dict[str, Any]:
+        return control.call(self.state / "control.sock", Request(command, arguments))
+
+    def only(self) -> dict[str, Any]:
+        """The one release that it lists."""
+        (one,) = self.ask("list")["releases"]
+        return dict(one)
+
+    def tcp(self) -> tuple[str, int]:
+        host, _, port = self.ask("status")["listen"][0].rpartition(":")
+        return host, int(port)
+
+    def dht(self) -> str:
+        return str(self.ask("status")["dht"]["listen"][0])
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_S)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(PATIENCE_S)
+
+
+@contextlib.contextmanager
+def starting(
+    state: Path, *arguments: str, host: str | None = None, env: Mapping[str, str] | None = None, **popen: Any
+) -> Iterator[SeederProcess]:
+    """Start a daemon on ``state``; it is killed at the end of the block if it still runs."""
+    address = f"libreseed-test-{os.getpid()}-{next(_NAMES)}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind("\0" + address)
+        notify.settimeout(0.1)
+        place = ["--listen", f"{host or loopback()}:0", "--dht-port", "0"]
+        line = [sys.executable, "-m", "libreseed_services.seeder.cli", "run", "--state-dir", str(state)]
+        log = state.with_name(state.name + ".log")
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [*line, *place, *arguments],
+                env={**clean_environment(), "NOTIFY_SOCKET": "@" + address, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                **popen,
+            )
+        try:
+            yield SeederProcess(state, process, log, notify)
+        finally:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def running(state: Path, *arguments: str, **options: Any) -> Iterator[SeederProcess]:
+    """Like :func:`starting`, and ready."""
+    with starting(state, *arguments, **options) as seeder:
+        seeder.wait_ready()
+        yield seeder
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("LIBRESEED_", "XDG_"))}
+
+
+def command(*arguments: object, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a ``libreseed-seeder`` command to its end."""
+    line = [sys.executable, "-m", "libreseed_services.seeder.cli", *map(str, arguments)]
+    environment = {**clean_environment(), **(env or {})}
+    return subprocess.run(line, capture_output=True, text=True, env=environment, timeout=120, check=False)
+
+
+def until(holds: Callable[[], object], what: str = "") -> None:
+    """Wait for another process to get there."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {PATIENCE_S} s: {what}"
+        time.sleep(0.05)
+
+
+def flip(path: Path, *offsets: int) -> None:
+    """Invert bytes of a file in place, as a rotting disk does, and put its times back."""
+    status = path.stat()
+    with path.open("r+b") as file:
+        for offset in offsets:
+            file.seek(offset)
+            byte = file.read(1)[0]
+            file.seek(offset)
+            file.write(bytes([byte ^ 0xFF]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def stored_file(seeder_state: Path, suffix: str) -> Path:
+    """The file with ``suffix`` of the one stored release."""
+    (path,) = (seeder_state / "releases").glob(f"*/*{suffix}")
+    return path
