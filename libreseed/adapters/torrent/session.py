@@ -218,7 +218,10 @@ class TorrentSession:
 
     def _on_listening(self, alert: Any) -> None:
         if str(alert.socket_type) == "tcp":
-            self._ports.setdefault(str(alert.address), int(alert.port))
+            host = str(alert.address)
+            self._ports.setdefault(host, int(alert.port))
+            # libtorrent binds "any address" as one socket for each address of the machine.
+            self._ports.setdefault("::" if ":" in host else "0.0.0.0", int(alert.port))  # noqa: S104
             self._listen_changed.set()
 
     def _on_listen_failed(self, alert: Any) -> None:
@@ -295,6 +298,7 @@ def _alert_mask(lt: Any) -> int:
         kind.error_notification,
         kind.status_notification,
         kind.connect_notification,
+        kind.peer_notification,
         kind.piece_progress_notification,
     )
     return sum({int(category) for category in wanted})
