@@ -73,7 +73,13 @@ class ArchivePipe:
         with opened as file:
             while data := file.read(_READ_BYTES):
                 for piece in gzip.feed(data):
-                    if not self._put(list(tar.feed(piece))):
+                    batch: list[ArchiveEvent] = []
+                    try:
+                        for event in tar.feed(piece):
+                            batch.append(event)
+                    finally:  # what came before a fault is judged before it, wherever the pieces were cut
+                        going_on = self._put(batch)
+                    if not going_on:
                         return
         gzip.finish()
         tar.finish()
