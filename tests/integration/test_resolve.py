@@ -1,0 +1,90 @@
+"""The main flow on loopback with a real DHT node and real torrent sessions: whole, partial and damaged swarms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.resolver_support import Sample, assert_installed, leftovers, make_sample, rejects, scene
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    return make_sample(tmp_path_factory.mktemp("release"))
+
+
+@pytest.fixture(scope="module")
+def striped(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    """Three stripes."""
+    return make_sample(tmp_path_factory.mktemp("striped"), 3_000_000)
+
+
+async def test_resolves_from_a_seeder_found_in_the_dht(tmp_path: Path, sample: Sample) -> None:
+    async with scene(tmp_path, sample) as it:
+        await it.seed(announce=True)
+        outcome = await it.resolve(peers=())
+        assert_installed(sample, outcome.path)
+        chunks = outcome.report().data["chunks"]
+        assert chunks == {
+            "downloaded": sample.layout.grid.n,
+            "repaired": 0,
+            "reused": 0,
+            "salvaged": 0,
+            "healed": 0,
+            "parity": 0,
+        }
+        again = await it.resolve(bootstrap=(), peers=())
+        assert again.already
+        assert again.path == outcome.path
+        assert not list((it.store / "staging").iterdir())
+
+
+async def test_union_of_partial_peers_suffices(tmp_path: Path, striped: Sample) -> None:
+    layout = striped.layout
+    async with scene(tmp_path, striped) as it:
+        for start in range(3):
+            await it.seed(pieces=[*layout.chunks.pieces, *list(layout.tgz.pieces)[start::3]])
+        outcome = await it.resolve()
+        assert_installed(striped, outcome.path)
+        assert outcome.chunks["parity"] == outcome.chunks["repaired"] == 0
+
+
+async def test_union_lacks_pieces_and_parity_completes_it(tmp_path: Path, striped: Sample) -> None:
+    layout = striped.layout
+    lost = list(layout.tgz.pieces)[10:15]
+    async with scene(tmp_path, striped) as it:
+        kept = [piece for piece in layout.tgz.pieces if piece not in lost]
+        await it.seed(pieces=[*layout.chunks.pieces, *kept[::2]])
+        await it.seed(pieces=[*layout.chunks.pieces, *kept[1::2]])
+        await it.seed(pieces=list(layout.parity.pieces))
+        outcome = await it.resolve()
+        assert_installed(striped, outcome.path)
+        assert outcome.chunks["repaired"] > 0
+        assert outcome.chunks["downloaded"] + outcome.chunks["repaired"] == layout.grid.n
+        assert 0 < outcome.chunks["parity"] < layout.grid.parity_chunks(layout.m)
+
+
+async def test_too_little_is_31_and_names_the_stripes(tmp_path: Path, striped: Sample) -> None:
+    layout = striped.layout
+    async with scene(tmp_path, striped) as it:
+        await it.seed(pieces=[*layout.chunks.pieces, *list(layout.tgz.pieces)[40:]])
+        with rejects("repair.beyond") as caught:
+            await it.resolve()
+        assert set(caught[0].evidence["stripes"]) == {0, 1, 2}
+        assert not (it.store / "packages").exists() or not list((it.store / "packages").iterdir())
+
+
+async def test_nobody_serves_it(tmp_path: Path, sample: Sample) -> None:
+    async with scene(tmp_path, sample) as it:
+        with rejects("source.none"):
+            await it.resolve()
+
+
+async def test_unknown_name(tmp_path: Path, sample: Sample) -> None:
+    async with scene(tmp_path, sample, publish=False) as it:
+        with rejects("notfound.record"):
+            await it.resolve()
+        assert leftovers(it.store) == []

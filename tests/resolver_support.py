@@ -1,0 +1,222 @@
+"""A release, a DHT and a swarm on loopback for the resolver's tests; every part is the real one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from libreseed.adapters.console import Progress
+from libreseed.adapters.release_build import ReleasePlan, build_release, collect_tree
+from libreseed.adapters.release_folder import ReleaseFiles
+from libreseed.adapters.settings import Endpoint
+from libreseed.adapters.torrent.session import TorrentSession
+from libreseed.adapters.torrent.settings import SessionOptions
+from libreseed.adapters.torrent.torrent import Torrent
+from libreseed.adapters.udp import DhtNode, DhtOptions
+from libreseed.adapters.watcher import Nobody
+from libreseed.dht.items import SignedItem
+from libreseed.dht.records import parse_dht_record
+from libreseed.errors import LibreSeedError, TransportFault
+from libreseed.ids import ReleaseId
+from libreseed.keys.ed25519 import PrivateKey
+from libreseed.package.minimal import MinimalManifest, parse_minimal
+from libreseed.resolve.policy import Policy
+from libreseed.resolve.request import Request
+from libreseed.torrent.bitfield import pack_bitfield
+from libreseed.torrent.layout import TorrentLayout
+from libreseed.torrent.metainfo import Metainfo, parse_metainfo
+from services.resolver.flow import Options, resolve
+from services.resolver.outcome import Outcome
+
+RELEASE = ReleaseId.parse("sample@1.0.0")
+KEY = PrivateKey(b"\x07" * 32)
+_HOSTS = iter(range(2, 250))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A built release with the tree that it was made from."""
+
+    tree: Path
+    files: ReleaseFiles
+    minimal: MinimalManifest
+    metainfo: Metainfo
+
+    @property
+    def layout(self) -> TorrentLayout:
+        return self.metainfo.layout
+
+    @property
+    def item(self) -> SignedItem:
+        return parse_dht_record(self.files.path(".dht.json").read_bytes(), self.minimal)
+
+
+def make_tree(root: Path, size: int, seed: int = 1) -> Path:
+    """Random bytes in a few files and folders; one of them executable."""
+    draw = random.Random(seed)
+    (root / "bin").mkdir(parents=True)
+    (root / "data" / "deep").mkdir(parents=True)
+    (root / "bin" / "run").write_bytes(b"#!/bin/sh\nexit 0\n")
+    (root / "bin" / "run").chmod(0o755)
+    (root / "data" / "empty").write_bytes(b"")
+    for number in range(4):
+        (root / "data" / "deep" / f"file-{number}").write_bytes(draw.randbytes(size // 4))
+    return root
+
+
+def make_sample(parent: Path, size: int = 600_000, *, release: ReleaseId = RELEASE, timestamp: int = 1000) -> Sample:
+    """Build ``release`` of about ``size`` bytes below ``parent``."""
+    tree = make_tree(parent / "tree", size)
+    folder = parent / "out" / str(release)
+    folder.mkdir(parents=True)
+    build_release(collect_tree(tree, Nobody()), ReleasePlan(release, timestamp), KEY, folder, Nobody())
+    files = ReleaseFiles.of_release(folder, release)
+    minimal = parse_minimal(files.path(".minimal.json").read_bytes())
+    return Sample(tree, files, minimal, parse_metainfo(files.path(".torrent").read_bytes(), release, minimal))
+
+
+def assert_installed(sample: Sample, path: str | Path) -> None:
+    """The tree at ``path`` is the sample's, byte for byte and mode for mode, plus manifest.json and SRC."""
+    installed = {str(file.relative_to(path)): file for file in Path(path).rglob("*") if file.is_file()}
+    source = {str(file.relative_to(sample.tree)): file for file in sample.tree.rglob("*") if file.is_file()}
+    assert installed.keys() == source.keys() | {"manifest.json", "SRC"}
+    for name, file in source.items():
+        assert installed[name].read_bytes() == file.read_bytes()
+        assert installed[name].stat().st_mode & 0o777 == (0o755 if os.access(file, os.X_OK) else 0o644)
+
+
+def leftovers(store: Path) -> list[str]:
+    """Everything in the store that an unsuccessful resolve must not leave: trees, staging, floors, receipts."""
+    return [
+        str(path.relative_to(store))
+        for name in ("packages", "staging", "floors", "receipts")
+        for path in (store / name).rglob("*")
+    ]
+
+
+@dataclass
+class Seeder:
+    """One seeding session."""
+
+    session: TorrentSession
+    torrent: Torrent
+    folder: Path
+    host: str
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(self.host, self.session.port)
+
+
+@dataclass
+class Scene:
+    """A DHT node and seeders that live in one nursery."""
+
+    sample: Sample
+    base: Path
+    nursery: trio.Nursery
+    hub: DhtNode
+    seeders: list[Seeder] = field(default_factory=list)
+
+    @property
+    def store(self) -> Path:
+        return self.base / "store"
+
+    @property
+    def bootstrap(self) -> tuple[Endpoint, ...]:
+        return (Endpoint(*self.hub.addresses[0][:2]),)
+
+    async def publish(self) -> None:
+        """Put the record into the DHT."""
+        with contextlib.suppress(TransportFault):  # no other node is there to take it; the hub holds it itself
+            await self.hub.put_item(self.sample.item)
+
+    async def seed(
+        self,
+        *,
+        pieces: Iterable[int] | None = None,
+        damage: Callable[[Path], None] | None = None,
+        announce: bool = False,
+    ) -> Seeder:
+        """Start a seeder with a copy of the files; with only ``pieces``, or with files damaged behind its back."""
+        host = f"127.0.0.{next(_HOSTS)}"
+        folder = self.base / f"seed-{host}"
+        shutil.copytree(self.sample.files.folder, folder)
+        if damage is not None:
+            damage(folder / f"{self.sample.minimal.release}.tgz")
+        session = TorrentSession(SessionOptions(listen=((host, 0),)))
+        await self.nursery.start(session.run)
+        have = None
+        if pieces is not None:
+            chosen = set(pieces)
+            have = pack_bitfield(piece in chosen for piece in range(self.sample.layout.piece_count))
+        torrent = session.seed(self.sample.metainfo.data, folder, have)
+        seeder = Seeder(session, torrent, folder, host)
+        self.seeders.append(seeder)
+        if announce:
+            node = DhtNode(
+                DhtOptions(listen=((host, 0),), bootstrap=((self.bootstrap[0].host, self.bootstrap[0].port),))
+            )
+            await self.nursery.start(node.run)
+            await node.announce_peer(self.sample.minimal.torrent.truncated, session.port)
+        return seeder
+
+    def options(self, **changes: object) -> Options:
+        """Options of a resolve that trusts the sample's publisher and knows all seeders directly."""
+        request = Request(self.sample.minimal.release, publisher=KEY.public, without_silexium=True)
+        values: dict[str, object] = {
+            "request": request,
+            "policy": Policy(patience_s=2, peer_silence_s=2),
+            "store": self.store,
+            "bootstrap": self.bootstrap,
+            "peers": tuple(seeder.endpoint for seeder in self.seeders),
+            "listen": (Endpoint(f"127.0.0.{next(_HOSTS)}", 0),),
+            "timeout": 60.0,
+        }
+        return Options(**(values | changes))
+
+    async def resolve(self, **changes: object) -> Outcome:
+        with Progress(quiet=True) as progress:
+            return await resolve(self.options(**changes), progress)
+
+
+@asynccontextmanager
+async def scene(tmp_path: Path, sample: Sample, *, publish: bool = True) -> AsyncIterator[Scene]:
+    """A scene with a DHT of one node that holds the sample's record."""
+    host = f"127.0.0.{next(_HOSTS)}"
+    hub = DhtNode(DhtOptions(listen=((host, 0),)))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(hub.run)
+        it = Scene(sample, tmp_path, nursery, hub)
+        if publish:
+            await it.publish()
+        yield it
+        nursery.cancel_scope.cancel()
+
+
+@contextlib.contextmanager
+def rejects(reason: str, *, step: int | None = None) -> Iterator[list[LibreSeedError]]:
+    """The block must fail with exactly this reason (and step), however many nurseries wrap it."""
+    caught: list[LibreSeedError] = []
+    try:
+        yield caught
+    except BaseException as error:
+        caught += _declared(error)
+    assert [error.reason for error in caught] == [reason], caught
+    assert step is None or caught[0].step == step
+
+
+def _declared(error: BaseException) -> list[LibreSeedError]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _declared(inner)]
+    if not isinstance(error, LibreSeedError):
+        raise error
+    return [error]
