@@ -107,15 +107,27 @@ class ChunkStore:
         with _opened(self.tgz, write=True) as descriptor:
             os.fdatasync(descriptor)
 
-    def repair(self, *, heal_parity: bool = False, threads: int = 1, progress: Progress | None = None) -> RepairReport:
-        """One pass over all stripes: verify, decode what can be, write and sync it; ``progress`` counts stripes.
+    def repair(
+        self,
+        *,
+        known: Verified | None = None,
+        heal_parity: bool = False,
+        threads: int = 1,
+        progress: Progress | None = None,
+    ) -> RepairReport:
+        """One pass over the stripes: verify, decode what can be, write and sync it; ``progress`` counts stripes.
 
-        The .tgz gets its exact size. With ``heal_parity`` the parity of complete stripes is put right too. Whether the
-        result will do is the caller's question: :meth:`RepairReport.require_complete`.
+        Neighbourhoods that lack nothing according to ``known`` are not read again; default: all are. The .tgz gets its
+        exact size. With ``heal_parity`` the parity of complete stripes is put right too. Whether the result will do is
+        the caller's question: :meth:`RepairReport.require_complete`.
         """
         grid, m = self.chunk_map.grid, self.chunk_map.m
         heal_parity = heal_parity and self.parity is not None
-        findings = RepairFindings(self.chunk_map)
+        findings = RepairFindings(self.chunk_map, known)
+        starts = group_starts(grid)
+        groups = [
+            first for first in starts if known is None or _lacks(findings.verified, first, starts.step, heal_parity)
+        ]
         with _opened(self.tgz, write=True) as tgz, _opened(self.parity, write=heal_parity) as parity:
             _set_size(tgz, grid.size)
             if heal_parity:
@@ -125,7 +137,7 @@ class ChunkStore:
                 repairer = StripeRepairer(self.chunk_map, tgz, parity, heal_parity=heal_parity, findings=findings)
                 return repairer.repair_group
 
-            each_group(group_starts(grid), worker, threads=threads, progress=progress)
+            each_group(groups, worker, threads=threads, progress=progress)
             if findings.repaired:
                 os.fdatasync(tgz)
             if findings.repaired_parity:
@@ -137,6 +149,16 @@ class ChunkStore:
             tuple(sorted(findings.repaired_parity)),
             tuple(sorted(findings.lying)),
         )
+
+
+def _lacks(verified: Verified, first: int, count: int, parity_too: bool) -> bool:
+    """Whether a group of stripes lacks data, or parity if that matters."""
+    stripes = range(first, min(first + count, verified.grid.s))
+    return any(
+        verified.rows_verified(stripe) < verified.grid.k
+        or (parity_too and verified.parity_verified(stripe) < verified.m)
+        for stripe in stripes
+    )
 
 
 @contextlib.contextmanager

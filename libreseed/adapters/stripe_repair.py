@@ -13,7 +13,7 @@ from libreseed import limits
 from libreseed.adapters.stripe_io import read_row, write_at
 from libreseed.repair.chunkmap import ChunkMap, chunk_digests, digests_of, unlike
 from libreseed.repair.encoder import StripeWindow
-from libreseed.repair.plan import Verified
+from libreseed.repair.plan import Verified, plan_repair
 from libreseed.repair.stripes import choose_shares, stripe_coder
 
 __all__ = ["RepairFindings", "StripeRepairer", "verify_run"]
@@ -37,9 +37,12 @@ def verify_run(descriptor: int, offset: int, length: int, expected: bytes) -> by
 class RepairFindings:
     """What all threads of a pass found and did; see ``RepairReport`` for the members."""
 
-    def __init__(self, chunk_map: ChunkMap) -> None:
-        self.verified = Verified(chunk_map.grid, chunk_map.m)
+    def __init__(self, chunk_map: ChunkMap, known: Verified | None = None) -> None:
+        flags = (known.data, known.parity) if known is not None else ()
+        self.verified = Verified(chunk_map.grid, chunk_map.m, *flags)
         self.least_parts = chunk_map.grid.k + chunk_map.m
+        if known is not None:
+            self.least_parts = plan_repair(self.verified).coherence.verified
         self.repaired: list[int] = []
         self.repaired_parity: list[int] = []
         self.lying: list[int] = []

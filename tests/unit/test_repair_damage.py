@@ -241,6 +241,26 @@ def test_a_pass_that_was_cut_short_is_completed_by_the_next(tmp_path: Path) -> N
     assert package.tgz.read_bytes() == package.data
 
 
+def test_only_what_is_known_to_lack_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = make_package(tmp_path, content("known", 20_000_000))
+    width = group_starts(package.chunk_map.grid).step
+    package.lose_data([1])
+    package.lose_parity([package.chunk_map.m * width])
+    known = package.store.verify()
+    groups: list[int] = []
+    move = StripeWindow.move
+    monkeypatch.setattr(StripeWindow, "move", lambda window, first: (groups.append(first), move(window, first))[1])
+    report = package.store.repair(known=known)
+    assert groups == [0]
+    assert report.repaired == (1,)
+    assert report.verified.complete
+    assert report.verified.missing_parity() == [package.chunk_map.m * width]
+    assert (known.data[1], report.before.verified) == (0, report.before.parts - 1)
+    package.store.repair(known=known, heal_parity=True).require_complete()
+    assert groups == [0, 0, width]
+    assert package.store.verify().missing_parity() == []
+
+
 def test_nothing_is_reported_if_the_disk_refuses_to_sync(small: Package, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: int) -> None:
         raise OSError(5, "Input/output error")
