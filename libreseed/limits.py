@@ -127,6 +127,11 @@ PIECE_FAILURES = 3  # after which a piece is left to single chunks and parity
 # --- 3.10 Silexium ---------------------------------------------------------------------------------------------------
 LOG_ENTRIES = 2**48
 LOG_PROOF_HASHES = 64  # in one proof, the roots counted
+LOG_ENTRY_BYTES = 16 * 2**10
+RELEASE_MANIFEST_BYTES = 256 * 2**10
+RELEASE_ARTIFACTS = 64  # of one release, the source counted
+URL_CHARS = 2048
+STAMPS_PER_KIND = 8  # RFC 3161 responses of one attestation, and as many OpenTimestamps proofs
 TILE_WIDTH = 256  # hashes; also entries per bundle
 TILE_PATH_CHARS = 64
 SHARE_SECONDS = 5  # for peers to take repaired pieces after an installation

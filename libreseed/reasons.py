@@ -324,9 +324,31 @@ _TABLE += [
 
 # Silexium (docs/specification/silexium.md, section 9).
 _ASK_LOG = "Fetch the proofs from the log itself or from another mirror; ask the log's operator if it persists."
+_ASK_SIGNER = "The proofs are damaged or forged: fetch them from another place, or ask whoever signed them."
+_SEE_POLICY = "Ask the publisher which key is theirs, and correct the policy only if that answer is certain."
 _TABLE += [
     *_rows(
-        Exit.SILEXIUM_REJECTED, _ASK_LOG, "silexium.consistency", "silexium.inclusion", "silexium.tile", "silexium.tree"
+        Exit.SILEXIUM_REJECTED,
+        _ASK_LOG,
+        "silexium.consistency",
+        "silexium.entry",
+        "silexium.inclusion",
+        "silexium.tile",
+        "silexium.tree",
+    ),
+    *_rows(
+        Exit.SILEXIUM_REJECTED,
+        _ASK_SIGNER,
+        "silexium.attestation",
+        "silexium.manifest",
+        "silexium.signature",
+    ),
+    *_rows(Exit.SILEXIUM_REJECTED, _SEE_POLICY, "silexium.key-role", "silexium.key-unknown"),
+    *_rows(
+        Exit.SILEXIUM_REJECTED,
+        "Ask the publisher for a release that is signed with a key in force.",
+        "silexium.key-expired",
+        "silexium.key-revoked",
     ),
 ]
 
