@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import trio
@@ -40,7 +40,7 @@ class Findable:
 
 
 class Announcer:
-    """Owns all duties towards the DHT. ``port`` tells the TCP port of the swarm; ``on_newer`` takes newer items."""
+    """Owns all duties towards the DHT. ``port`` tells the TCP port of the swarm."""
 
     def __init__(
         self,
@@ -48,18 +48,22 @@ class Announcer:
         config: SeederConfig,
         *,
         port: Callable[[], int],
-        on_newer: Callable[[SignedItem], None] = lambda item: None,
     ) -> None:
         self._node = node
         self._config = config
         self._port = port
-        self._on_newer = on_newer
+        self._on_newer: Callable[[SignedItem], Awaitable[None]] | None = None
         self._upkeep = Upkeep(random=random.SystemRandom().random, retry=config.retry_interval)
         self._owners: dict[str, Findable] = {}
         self._changed = trio.Event()
         self.puts = 0
         self.put_failures = 0
         self.announces = 0
+        self.confirmed: dict[str, int] = {}  # owner -> nodes that gave the record back after the last put
+
+    def on_newer(self, take: Callable[[SignedItem], Awaitable[None]]) -> None:
+        """Have newer editions of our records, met in the DHT, handed to ``take``."""
+        self._on_newer = take
 
     def keep(self, owner: str, what: Findable) -> None:
         """Do everything for ``owner`` at once, and again for as long as it is not dropped."""
@@ -76,6 +80,7 @@ class Announcer:
     def drop(self, owner: str) -> None:
         """Stop: other nodes forget what is not repeated."""
         self._owners.pop(owner, None)
+        self.confirmed.pop(owner, None)
         self._upkeep.discard(owner)
 
     def records_of(self, name: PackageName) -> list[SignedItem]:
@@ -126,7 +131,7 @@ class Announcer:
             return ""
         if duty.kind == "record":
             assert what.record is not None
-            return await self._put(what.record)
+            return await self._put(duty.owner, what.record)
         if duty.kind == "name":
             taken = await self._node.announce_name(what.name)
         else:
@@ -134,11 +139,13 @@ class Announcer:
         self.announces += 1
         return "" if taken else "no node took the announcement"
 
-    async def _put(self, record: SignedItem) -> str:
+    async def _put(self, owner: str, record: SignedItem) -> str:
         report = await self._node.put_item(record)
         self.puts += 1
+        self.confirmed[owner] = report.confirmed
         if report.newer is not None:
-            self._on_newer(report.newer)
+            if self._on_newer is not None:
+                await self._on_newer(report.newer)
             return f"the DHT holds a newer record (seq {report.newer.seq})"
         if report.confirmed:
             return ""
@@ -148,7 +155,12 @@ class Announcer:
     def _log_alarms(self) -> None:
         for alarm in self._upkeep.take_alarms(trio.current_time()):
             if alarm.raised:
-                _LOG.warning("ALARM %s: %s is overdue: %s", alarm.duty.owner, alarm.duty.kind, alarm.last_fault)
+                _LOG.warning(
+                    "ALARM %s: %s is overdue: %s",
+                    alarm.duty.owner,
+                    alarm.duty.kind,
+                    alarm.last_fault or "no answer yet",
+                )
             else:
                 _LOG.warning("%s: %s has caught up", alarm.duty.owner, alarm.duty.kind)
 

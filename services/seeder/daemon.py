@@ -25,6 +25,7 @@ from .health import Meter
 from .library import Library
 from .notify import Notifier
 from .requests import Parts, Requests
+from .rescue import Rescuer
 from .scrubber import Scrubber
 from .watch import WatchFolder
 
@@ -83,12 +84,14 @@ async def _start(config: SeederConfig, store: SeedStore, notifier: Notifier, nur
     announcer = Announcer(node, config, port=lambda: session.port)
     library = Library(store, session, announcer, meter, config)
     node.set_records(announcer.records_of)
+    announcer.on_newer(library.indexes.meet)
     nursery.start_soon(announcer.run)
     await nursery.start(library.run)
     watch = None
     if config.watch is not None:
         watch = WatchFolder(config.watch, config.state_dir, library.add, interval=config.watch_interval)
         await nursery.start(watch.run)
+    await nursery.start(Rescuer(library, node, config).run)
     nursery.start_soon(Scrubber(library, meter, config).run)
     answers = Requests(Parts(config, library, announcer, session, node, meter, watch))
     await nursery.start(ControlServer(config.control_socket, answers, group=config.control_group).run)

@@ -8,6 +8,7 @@ knows about its files is what its ``seed.json`` says. DESIGN 4, "Seeder"; docs/o
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -21,13 +22,15 @@ from libreseed.adapters.oserrors import from_oserror
 from libreseed.adapters.seed_store import SeedNote, SeedStore, release_key
 from libreseed.adapters.torrent.session import TorrentSession
 from libreseed.adapters.torrent.torrent import Torrent
-from libreseed.errors import LibreSeedError, LocalFault, NotFound, UsageFault
+from libreseed.errors import LibreSeedError, LocalFault, NotFound, RecordRejected, UsageFault
+from libreseed.package.minimal import MinimalManifest
 from libreseed.torrent.offer import offered_pieces
 
 from .announcer import Announcer, Findable
 from .config import SeederConfig
 from .health import Health, Meter, check_release
-from .intake import Found, find_release, take_in
+from .indexes import Indexes, belongs_to, claimed_salt
+from .intake import Found, find_release, read_index, take_in
 from .stored import Stored, open_stored
 
 __all__ = ["Holding", "Library"]
@@ -67,9 +70,13 @@ class Library:
         self._meter = meter
         self._config = config
         self._intake = trio.Lock()  # one release is taken in at a time
+        # Every holding that is offered in part; read by one task, which tries to complete it.
+        self._to_rescue, self.damaged = trio.open_memory_channel[Holding](math.inf)
+        self.indexes = Indexes(store, announcer)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Offer what is stored and trusted; started then. Afterwards check the rest, one by one."""
+        await self.indexes.load()
         for folder in await trio.to_thread.run_sync(self.store.folders):
             await self._load(folder)
         task_status.started()
@@ -104,7 +111,30 @@ class Library:
             if key not in self.holdings:
                 await self._admit(found)
                 await self._take_in(found, key, now_ms)
+            if found.index is not None:
+                await self._offer_index(found.index, found.minimal)
         return self.holdings[key]
+
+    async def _offer_index(self, index: bytes, minimal: MinimalManifest) -> None:
+        """The index beside a release is welcome, but a bad or foreign one is no fault of the release."""
+        try:
+            await self.indexes.offer(index, minimal.pubkey)
+        except RecordRejected as error:
+            _LOG.warning("the index beside %s is ignored: %s [%s]", minimal.release, error.message, error.reason)
+
+    async def add_index(self, path: Path) -> bool:
+        """Take a release index by itself; returns whether it was newer. Its publisher must have a release here."""
+        data = await trio.to_thread.run_sync(read_index, path)
+        salt = claimed_salt(data)
+        minimals = [one.stored.minimal for one in self.holdings.values() if one.stored is not None]
+        publishers = {minimal.pubkey for minimal in minimals if belongs_to(salt, minimal.name)}
+        refusal: LibreSeedError = NotFound("notfound.release", f"no release that {path.name} could speak of is held")
+        for publisher in publishers:
+            try:
+                return await self.indexes.offer(data, publisher)
+            except RecordRejected as error:
+                refusal = error
+        raise refusal
 
     async def _admit(self, found: Found) -> None:
         most = self._config.max_store_bytes
@@ -150,6 +180,8 @@ class Library:
         holding.torrent = self._session.seed(stored.metainfo.data, holding.folder, have if bad else None)
         holding.state = "damaged" if bad else "seeding"
         holding.fault = _damage(note) if bad else ""
+        if bad:
+            self._to_rescue.send_nowait(holding)
         self._announcer.keep(holding.key, self._findable(stored))
 
     async def withdraw(self, holding: Holding) -> None:
@@ -240,8 +272,17 @@ class Library:
                 self.holdings.pop(holding.key, None)
                 self._announcer.drop(holding.key)
                 await self.withdraw(holding)
+        self._drop_index(holding)
         _LOG.info("%s: removed", holding.key)
         return holding
+
+    def _drop_index(self, removed: Holding) -> None:
+        if removed.stored is None:
+            return
+        name, publisher = removed.stored.minimal.name, removed.stored.minimal.pubkey
+        left = [one.stored.minimal for one in self.holdings.values() if one.stored is not None]
+        if not any(minimal.name == name and minimal.pubkey == publisher for minimal in left):
+            self.indexes.drop(name, publisher)
 
 
 def _damage(note: SeedNote) -> str:

@@ -13,6 +13,8 @@ Answer = dict[str, Any]
 
 def describe_added(answer: Answer) -> str:
     """The result of ``add``."""
+    if "index" in answer:
+        return f"{answer['index']}: {'taken' if answer['added'] else 'held already, or older than what is held'}"
     verb = "added" if answer["added"] else "held already:"
     return f"{verb} {answer['release']} ({human_bytes(answer['size'])}), {_state(answer)}\n{answer['torrent']}"
 

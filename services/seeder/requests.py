@@ -25,6 +25,7 @@ from libreseed.errors import LibreSeedError, UsageFault
 from .announcer import Announcer
 from .config import SeederConfig
 from .health import Meter
+from .intake import INDEX_SUFFIX
 from .library import Holding, Library
 from .watch import WatchFolder, note_quarantine
 
@@ -81,6 +82,8 @@ class Requests:
             raise UsageFault("control.request", "the path to add must be absolute")
         known = set(self._library.holdings)
         try:
+            if path.name.endswith(INDEX_SUFFIX):
+                return {"added": await self._library.add_index(path), "index": path.name}
             holding = await self._library.add(path)
         except LibreSeedError as error:
             await trio.to_thread.run_sync(note_quarantine, self._library.store.quarantine, path, error)
@@ -119,6 +122,7 @@ class Requests:
             "last_put": self._announcer.age_of(Duty(holding.key, "record")),
             "peers": len(swarm.peers) if swarm else 0,
             "pieces": swarm.pieces if swarm else 0,
+            "record_nodes": self._announcer.confirmed.get(holding.key, 0),
             "pieces_offered": sum(byte.bit_count() for byte in swarm.have) if swarm else 0,
             "release": holding.release,
             "state": holding.state,
@@ -150,6 +154,7 @@ class Requests:
             "control_socket": str(self._config.control_socket),
             "dht": {"listen": [_text(one) for one in self._node.addresses], "nodes": self._node.node_count},
             "down_rate": sum(one.down_rate for one in swarms),
+            "indexes": len(self._library.indexes),
             "listen": [_text(one) for one in self._session.addresses],
             "peers": sum(len(one.peers) for one in swarms),
             "pid": os.getpid(),
