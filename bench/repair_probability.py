@@ -92,7 +92,7 @@ def main() -> None:
 
 def _percent(value: float) -> str:
     if value < 0.0001:
-        return "< 0.01 %" if value else "0"
+        return "< 0.01 %"
     failure = 1 - value
     return f"{100 * value:.2f} %" if failure > 0.0001 else f"100 % - {failure:.0e}"
 
