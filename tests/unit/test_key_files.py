@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -125,3 +126,9 @@ def test_only_the_declared_fault_escapes(data: bytes) -> None:
         parse_key_file(data)
     except LibreSeedError as error:
         assert error.reason == "key.malformed"
+
+
+def test_the_worked_example_of_the_specification_opens() -> None:
+    page = Path(__file__).parents[2] / "docs" / "specification" / "keys.md"
+    (line,) = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith('{"protocol"')]
+    assert parse_key_file(line.encode() + b"\n").unlock(b"correct horse").seed == bytes(32)
