@@ -24,7 +24,7 @@ __all__ = [
     "family_of",
     "may_name",
     "pack_endpoint",
-    "pack_nodes",
+    "pack_node",
     "prefix_of",
     "scope_of",
     "source_of",
@@ -126,9 +126,9 @@ def unpack_endpoint(data: bytes) -> Endpoint:
     raise Malformed("encoding.range", f"a compact address has 6 or 18 bytes, not {len(data)}")
 
 
-def pack_nodes(nodes: list[NodeInfo]) -> bytes:
-    """Compact node info: id and endpoint of each, 26 or 38 bytes."""
-    return b"".join([node.node_id + pack_endpoint(node.endpoint) for node in nodes])
+def pack_node(node: NodeInfo) -> bytes:
+    """Compact node info: id and endpoint, 26 or 38 bytes."""
+    return node.node_id + pack_endpoint(node.endpoint)
 
 
 def unpack_nodes(data: bytes, family: int, most: int) -> list[NodeInfo]:

@@ -53,6 +53,11 @@ class Guard:
         """A round trip to ``source`` was completed: it is who it says."""
         self._account(source, now).proven_until = now + limits.DHT_PROVEN_SECONDS
 
+    def wants_proof(self, source: Endpoint, now: float) -> bool:
+        """Whether the credit of ``source`` runs low: a ping would show whether it is there, and lift the limit."""
+        account = self._account(source, now)
+        return account.proven_until <= now and account.credit < limits.DHT_FIRST_BYTES * 2 / 3
+
     def allowance(self, source: Endpoint, now: float) -> int:
         """How many bytes may be sent to ``source`` now."""
         self._tank = min(2 * self._upload, self._tank + (now - self._tank_filled) * self._upload)

@@ -12,7 +12,7 @@ Specification: ``docs/specification/dht.md``, "Lookup".
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 
 from libreseed import limits
@@ -79,6 +79,9 @@ class Lookup:
         own_id: bytes,
         seeds: Iterable[tuple[bytes | None, Endpoint]],
         families: Sequence[int] = (4,),
+        *,
+        paths: int = PATHS,
+        reserve: Iterable[Endpoint] = (),
     ) -> None:
         self.target = target
         self.hurried = False
@@ -86,16 +89,13 @@ class Lookup:
         self.answers = 0
         self._target = int.from_bytes(target, "big")
         self._own_id = own_id
-        self._paths = [_Path(family) for family in families for _ in range(PATHS)]
+        self._paths = [_Path(family) for family in families for _ in range(paths)]
         self._share = limits.DHT_SEARCH_QUERIES // len(self._paths)
         self._all: dict[int, list[Candidate]] = {family: [] for family in families}
         self._endpoints: set[Endpoint] = set()
         self._prefixes: dict[str, Candidate] = {}
-        places = [Candidate(node_id, endpoint, self._target, 0) for node_id, endpoint in seeds]
-        for rank, seed in enumerate(sorted(places)):
-            ours = [number for number, path in enumerate(self._paths) if path.family == seed.family]
-            if ours:
-                self._add(seed.node_id, seed.endpoint, ours[rank % len(ours)])
+        self._reserve = list(reserve)  # addresses to fall back on if no seed answers
+        self._sow(seeds)
 
     @property
     def candidates(self) -> int:
@@ -112,9 +112,13 @@ class Lookup:
                     break
                 if candidate.state is State.NEW and self._occupy(candidate):
                     chosen.append(self._ask(path, candidate))
-        if not chosen and not self.hurried and all(path.in_flight == 0 for path in self._paths):
-            chosen = self._take_rest()
-        return chosen
+        if chosen or any(path.in_flight for path in self._paths):
+            return chosen
+        if self._reserve and not self.answers:
+            self._sow((None, endpoint) for endpoint in self._reserve)
+            self._reserve = []
+            return self.take()
+        return [] if self.hurried else self._take_rest()
 
     def answered(self, candidate: Candidate, node_id: bytes, named: Iterable[NodeInfo]) -> None:
         """Note an answer and take the contacts that it names, nearest first, within the path's share."""
@@ -156,14 +160,29 @@ class Lookup:
 
         An impatient asker does not wait for slow candidates; ``whole`` includes the nearest K of all paths together.
         """
-        windows = [self._window(path.candidates, WINDOW) for path in self._paths]
-        if whole:
-            windows += [self._window(nearest, K) for nearest in self._all.values()]
-        return not any(self._is_open(candidate, patient) for window in windows for candidate in window)
+        if self._reserve and not self.answers:
+            return False
+        for path in self._paths:
+            for candidate in self._window(path.candidates, WINDOW):
+                if self._is_open(candidate, patient):
+                    return False
+        for nearest in self._all.values() if whole else ():
+            for candidate in self._window(nearest, K):
+                if self._is_open(candidate, patient):
+                    return False
+        return True
 
     def closest(self, family: int, count: int) -> list[Candidate]:
         """The nearest ``count`` nodes of a family that have answered."""
         return [candidate for candidate in self._all.get(family, ()) if candidate.state is State.OK][:count]
+
+    def _sow(self, seeds: Iterable[tuple[bytes | None, Endpoint]]) -> None:
+        """Deal seeds to the paths of their family in turn, the nearest first."""
+        places = [Candidate(node_id, endpoint, self._target, 0) for node_id, endpoint in seeds]
+        for rank, seed in enumerate(sorted(places)):
+            ours = [number for number, path in enumerate(self._paths) if path.family == seed.family]
+            if ours:
+                self._add(seed.node_id, seed.endpoint, ours[rank % len(ours)])
 
     def _take_rest(self) -> list[Candidate]:
         """Every path is done: ask what is left of the nearest K of all, as the paths share these unevenly."""
@@ -180,16 +199,15 @@ class Lookup:
             return self._paths[candidate.path].queries < self._share
         return candidate.state is State.BUSY or (patient and candidate.state is State.SLOW)
 
-    def _window(self, nearest: list[Candidate], size: int) -> list[Candidate]:
+    def _window(self, nearest: list[Candidate], size: int) -> Iterator[Candidate]:
         """The nearest ``size`` candidates that are neither dead nor shut out by another of their prefix."""
-        window: list[Candidate] = []
         for candidate in nearest:
             if candidate.state is State.DEAD or (candidate.state is State.NEW and self._shut_out(candidate)):
                 continue
-            window.append(candidate)
-            if len(window) == size:
-                break
-        return window
+            yield candidate
+            size -= 1
+            if not size:
+                return
 
     def _shut_out(self, candidate: Candidate) -> bool:
         return candidate.prefix is not None and self._prefixes.get(candidate.prefix, candidate) is not candidate

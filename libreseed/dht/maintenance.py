@@ -83,7 +83,7 @@ class Maintenance:
                 self.joined = True
                 for bucket in self._stale(0.0)[:JOIN_BUCKETS]:
                     bucket.refreshed = self._next
-                    yield from find_node(machine, self._id_within(bucket))
+                    yield from find_node(machine, self._id_within(bucket), paths=1)
         finally:
             self._join = None
 
@@ -91,7 +91,7 @@ class Maintenance:
         try:
             for bucket in buckets:
                 bucket.refreshed = now
-                yield from find_node(self._machine, self._id_within(bucket))
+                yield from find_node(self._machine, self._id_within(bucket), paths=1)
         finally:
             self._refresh = None
 
@@ -115,3 +115,5 @@ class Maintenance:
         if sum(seen == host for seen in self._observed.values()) >= VOTES:
             self._observed.clear()
             self._machine.take_id(id_for_address(host, self._machine.entropy(ID_BYTES)))
+            self.joined = False  # the new neighbours do not know us
+            self._next = now

@@ -21,7 +21,7 @@ from libreseed.dht import krpc
 from libreseed.dht.addresses import Endpoint, NodeInfo, family_of
 from libreseed.dht.guard import Guard
 from libreseed.dht.krpc import Failure, Query, Response
-from libreseed.dht.lookup import Candidate, Lookup
+from libreseed.dht.lookup import PATHS, Candidate, Lookup
 from libreseed.dht.operations import DEAD_AFTER, Ask, Operation, Stage
 from libreseed.dht.requests import PeerSearch
 from libreseed.dht.roundtrip import RoundTrip
@@ -81,6 +81,7 @@ class _Pending(NamedTuple):
     sent_at: float
     running: _Running | None
     candidate: Candidate
+    learn: bool = True  # whether an answer makes it a contact
 
 
 @dataclass(slots=True, eq=False)
@@ -176,18 +177,18 @@ class NodeMachine:
             self._let_go(running)
             running.operation.close()
 
-    def ping(self, info: NodeInfo, now: float) -> None:
-        """Ask a node whether it is there; the table learns the answer."""
+    def ping(self, info: NodeInfo, now: float, *, learn: bool = True) -> None:
+        """Ask a node whether it is there; the table learns the answer, unless it is only to prove its address."""
         if info.endpoint in self._pinged or len(self._pinged) >= limits.DHT_UNPROVEN_PINGS:
             return
-        transaction = self._query(Ask(Candidate(info.node_id, info.endpoint, 0, 0), b"ping", {}), now, None)
+        transaction = self._query(Ask(Candidate(info.node_id, info.endpoint, 0, 0), b"ping", {}), now, None, learn)
         if transaction is not None:
             self._pinged.add(info.endpoint)
             heapq.heappush(self._loose, (now + DEAD_AFTER * self.round_trip.timeout, transaction))
 
     # --- what operations need -------------------------------------------------------------------------------------
 
-    def lookup(self, target: bytes) -> Lookup:
+    def lookup(self, target: bytes, paths: int = PATHS) -> Lookup:
         """A lookup from the nearest nodes known; from the bootstrap addresses as well while few are known."""
         seeds: list[tuple[bytes | None, Endpoint]] = []
         if self.tables:
@@ -197,9 +198,10 @@ class NodeMachine:
         if len(seeds) < _SEEDS:
             near = sorted(self._known.values(), key=lambda info: int.from_bytes(info.node_id, "big") ^ wanted)
             seeds += [(info.node_id, info.endpoint) for info in near[:_SEEDS]]
+        reserve = self.bootstrap
         if len(seeds) < _SEEDS // 2:
-            seeds += [(None, endpoint) for endpoint in self.bootstrap]
-        return Lookup(target, self.node_id, seeds, self.config.families)
+            seeds, reserve = seeds + [(None, endpoint) for endpoint in self.bootstrap], []
+        return Lookup(target, self.node_id, seeds, self.config.families, paths=paths, reserve=reserve)
 
     @property
     def node_count(self) -> int:
@@ -247,6 +249,9 @@ class NodeMachine:
             info = NodeInfo(query.sender, source)
             if table.wants(info):
                 self.ping(info, now)
+                return
+        if guard.wants_proof(source, now):
+            self.ping(NodeInfo(query.sender, source), now, learn=False)
 
     # --- answers to us ----------------------------------------------------------------------------------------------
 
@@ -258,14 +263,12 @@ class NodeMachine:
         self._pinged.discard(source)
         running, candidate = pending.running, pending.candidate
         if isinstance(answer, Response):
+            self.round_trip.sample(now - pending.sent_at)
+            self._seen(NodeInfo(answer.sender, source), now, pending.learn)
+            if self.maintenance is not None and answer.observed is not None:
+                self.maintenance.observe(source, answer.observed, now)
             if pending.node_id is not None and answer.sender != pending.node_id:
-                self._lost(source, pending.node_id)
                 answer = Failure(answer.transaction, 0, b"answered under another id")
-            else:
-                self.round_trip.sample(now - pending.sent_at)
-                self._seen(NodeInfo(answer.sender, source), now)
-                if self.maintenance is not None and answer.observed is not None:
-                    self.maintenance.observe(source, answer.observed, now)
         if running is not None and running.number in self._running:
             for transaction in running.transactions.pop(candidate, ()):
                 self._pending.pop(transaction, None)
@@ -274,10 +277,11 @@ class NodeMachine:
                 self.outcomes.append(NewPeers(running.number, fresh))
             self._advance(running, now)
 
-    def _seen(self, info: NodeInfo, now: float) -> None:
+    def _seen(self, info: NodeInfo, now: float, learn: bool) -> None:
+        """A round trip was completed: this node is at this address, under this id, whatever others say of it."""
         if self.responder is not None:
             self.responder.guard.proven(info.endpoint, now)
-            table = self.tables.get(family_of(info.endpoint[0]))
+            table = self.tables.get(family_of(info.endpoint[0])) if learn else None
             doubtful = table.seen(info, now) if table is not None else None
             if doubtful is not None and doubtful.last_seen < now - limits.DHT_DOUBT_SECONDS:
                 self.ping(doubtful.info, now)
@@ -332,7 +336,7 @@ class NodeMachine:
                     heapq.heappush(self._loose, (pending.sent_at + patience, transaction))
         running.transactions.clear()
 
-    def _query(self, ask: Ask, now: float, running: _Running | None) -> bytes | None:
+    def _query(self, ask: Ask, now: float, running: _Running | None, learn: bool = True) -> bytes | None:
         """Send one query; returns its transaction, None where too many are waiting."""
         if len(self._pending) >= limits.DHT_PENDING_QUERIES:
             return None
@@ -343,6 +347,6 @@ class NodeMachine:
         if len(self.config.families) > 1 and ask.method in _WANTING:
             args[b"want"] = [b"n4", b"n6"]
         data = krpc.encode_query(transaction, ask.method, args, read_only=self.config.client)
-        self._pending[transaction] = _Pending(candidate.endpoint, candidate.node_id, now, running, candidate)
+        self._pending[transaction] = _Pending(candidate.endpoint, candidate.node_id, now, running, candidate, learn)
         self.outbox.append(Send(data, candidate.endpoint, None))
         return transaction

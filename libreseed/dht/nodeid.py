@@ -6,6 +6,7 @@ Specification: ``docs/specification/dht.md``, "Node ids".
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 
 from libreseed.dht.addresses import ID_BYTES, Scope, scope_of
@@ -36,6 +37,7 @@ def follows_address(node_id: bytes, host: str) -> bool:
     return node_id[:2] == head[:2] and node_id[2] & 0xF8 == head[2] & 0xF8
 
 
+@lru_cache(maxsize=4096)
 def _crc_of(host: str, rand: int) -> int:
     packed = ip_address(host).packed
     masked = bytearray(a & b for a, b in zip(packed, _MASK4 if len(packed) == 4 else _MASK6, strict=False))

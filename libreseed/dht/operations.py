@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from libreseed import limits
 from libreseed.dht.addresses import Endpoint, NodeInfo, may_name, unpack_nodes
 from libreseed.dht.krpc import Failure, Fields, Response, bytes_field
-from libreseed.dht.lookup import Candidate, Lookup, State
+from libreseed.dht.lookup import PATHS, Candidate, Lookup, State
 from libreseed.errors import Malformed
 
 __all__ = ["Ask", "Batch", "Operation", "Search", "Seeker", "Stage", "nodes_of"]
@@ -36,7 +36,7 @@ class Ask(NamedTuple):
 class Seeker(Protocol):
     """Makes lookups from what a node knows."""
 
-    def lookup(self, target: bytes) -> Lookup:
+    def lookup(self, target: bytes, paths: int = PATHS) -> Lookup:
         """A lookup for 20 bytes, from the best seeds known."""
 
 

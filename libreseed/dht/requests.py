@@ -15,7 +15,7 @@ from libreseed import bencode, limits
 from libreseed.dht.addresses import Endpoint, may_name, unpack_endpoint
 from libreseed.dht.items import SignedItem, item_target
 from libreseed.dht.krpc import Fields, Response, bytes_field, integer_field, optional_bytes
-from libreseed.dht.lookup import Candidate, Lookup
+from libreseed.dht.lookup import PATHS, Candidate, Lookup
 from libreseed.dht.operations import QUORUM, Ask, Batch, Search, Seeker, Stage
 from libreseed.dht.records import name_discovery_target
 from libreseed.errors import Malformed
@@ -148,9 +148,9 @@ class _PeerList:
         return lookup.converged(patient=self._thorough or not self.peers)
 
 
-def find_node(seeker: Seeker, target: bytes) -> Generator[Stage, None, int]:
+def find_node(seeker: Seeker, target: bytes, paths: int = PATHS) -> Generator[Stage, None, int]:
     """Walk to ``target``, which fills the routing table on the way; returns how many nodes answered."""
-    search = Search(seeker.lookup(target), b"find_node", {b"target": target}, _Nothing())
+    search = Search(seeker.lookup(target, paths), b"find_node", {b"target": target}, _Nothing())
     yield search
     return search.lookup.answers
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from libreseed import bencode, limits
 from libreseed.dht import krpc
-from libreseed.dht.addresses import ID_BYTES, Endpoint, family_of, pack_endpoint, pack_nodes
+from libreseed.dht.addresses import ID_BYTES, Endpoint, family_of, pack_endpoint
 from libreseed.dht.guard import Guard
 from libreseed.dht.items import SignedItem
 from libreseed.dht.krpc import ErrorCode, Fields, Query
@@ -261,6 +261,6 @@ def _nodes(query: Query, source: Endpoint, tables: dict[int, Table], target: byt
     for family in families or [family_of(source[0])]:
         if family in tables:
             near = tables[family].closest(target, limits.DHT_NODES_PER_ANSWER + 1, good_only=True)
-            infos = [contact.info for contact in near if contact.endpoint != source]
-            values[b"nodes" if family == 4 else b"nodes6"] = pack_nodes(infos[: limits.DHT_NODES_PER_ANSWER])
+            packed = [contact.packed for contact in near if contact.endpoint != source]
+            values[b"nodes" if family == 4 else b"nodes6"] = b"".join(packed[: limits.DHT_NODES_PER_ANSWER])
     return values

@@ -19,12 +19,13 @@ from kademlia.node import Node
 from kademlia.routing import KBucket, RoutingTable
 
 from libreseed import limits
-from libreseed.dht.addresses import ID_BYTES, Endpoint, NodeInfo, prefix_of
+from libreseed.dht.addresses import ID_BYTES, Endpoint, NodeInfo, pack_node, prefix_of
 from libreseed.dht.nodeid import follows_address
 
 __all__ = ["Bucket", "Contact", "Table"]
 
 ID_BITS = 8 * ID_BYTES
+STRANGERS = 20  # contacts in a bucket from which on askers are not pinged: lookups find others soon enough
 FAILS_UNTIL_BAD = 2  # unanswered queries in a row; a known replacement takes the place after the first
 
 
@@ -38,6 +39,7 @@ class Contact(Node):  # type: ignore[misc]  # the package has no types
         self.fails = 0
         self.preferred = follows_address(info.node_id, info.endpoint[0])
         self.prefix = prefix_of(info.endpoint[0])
+        self.packed = pack_node(info)
 
     @property
     def info(self) -> NodeInfo:
@@ -52,6 +54,7 @@ class Bucket(KBucket):  # type: ignore[misc]  # the package has no types
         super().__init__(lower, upper, ksize)
         self.max_replacement_nodes = limits.DHT_BUCKET_SPARE_NODES
         self.refreshed = float("-inf")
+        self.span = upper - lower  # all ones: a range is a subtree
 
     def touch_last_updated(self) -> None:
         """Nothing: the package reads a clock here; ``refreshed`` is set by the caller's."""
@@ -200,19 +203,22 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package has no types
         bucket = self.bucket_of(info.node_id)
         if info.node_id in bucket.nodes or not bucket.has_room_for(prefix_of(info.endpoint[0])):
             return False
-        splits = bucket.has_in_range(self.node) or bucket.depth() % 5 != 0
-        return len(bucket) < bucket.ksize or splits or any(held.fails for held in bucket.nodes.values())
+        return len(bucket) < STRANGERS or bucket.has_in_range(self.node)
 
     def closest(self, target: bytes, count: int, *, good_only: bool = False) -> list[Contact]:
-        """The ``count`` contacts nearest to ``target``, exactly (the package stops early, in another order)."""
+        """The ``count`` contacts nearest to ``target``, exactly (the package stops early, in another order).
+
+        A bucket is a subtree, so the distances of two buckets do not overlap: whole buckets are taken, nearest first.
+        """
         wanted = int.from_bytes(target, "big")
-        contacts = [
-            contact
-            for bucket in self.buckets
-            for contact in bucket.nodes.values()
-            if not good_only or contact.fails == 0
-        ]
-        return heapq.nsmallest(count, contacts, key=lambda contact: contact.long_id ^ wanted)
+        found: list[Contact] = []
+        for bucket in sorted(self.buckets, key=lambda bucket: (bucket.range[0] ^ wanted) & ~bucket.span):
+            near = [contact for contact in bucket.nodes.values() if not good_only or contact.fails == 0]
+            near.sort(key=lambda contact: contact.long_id ^ wanted)
+            found += near
+            if len(found) >= count:
+                break
+        return found[:count]
 
     def questionable(self, before: float, count: int) -> list[Contact]:
         """At most ``count`` contacts that were last seen before that time, the longest silent first."""
