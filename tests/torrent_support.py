@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,39 @@ class Sample:
 
     def file(self, suffix: str = ".tgz") -> Path:
         return self.folder / f"{RELEASE}{suffix}"
+
+    @property
+    def first_tgz_piece(self) -> int:
+        return sum(-(-self.file(suffix).stat().st_size // self.piece_length) for suffix in (".chunks", ".parity"))
+
+    def piece(self, index: int) -> bytes:
+        """The bytes of a piece, padding included."""
+        linear = b"".join(
+            data + bytes(-len(data) % self.piece_length)
+            for data in (self.file(suffix).read_bytes() for suffix in (".chunks", ".parity", ".tgz"))
+        )
+        return linear[index * self.piece_length :][: self.piece_length]
+
+
+@asynccontextmanager
+async def tracker_for(peers: Sequence[tuple[str, int]]) -> AsyncIterator[str]:
+    """The announce URL of an HTTP tracker on loopback that names ``peers`` to everybody."""
+    compact = b"".join(socket.inet_aton(host) + port.to_bytes(2, "big") for host, port in peers)
+    body = lt.bencode({b"interval": 60, b"peers": compact})
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(
+        body
+    )
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some(4096)
+        await stream.send_all(answer + body)
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        yield f"http://127.0.0.1:{listener.socket.getsockname()[1]}/announce"
+        nursery.cancel_scope.cancel()
 
 
 def make_sample(parent: Path, tgz_size: int = 1_000_000, piece_length: int = 16384, seed: int = 1) -> Sample:

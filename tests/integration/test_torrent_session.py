@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+import gc
+import hashlib
+import shutil
+import threading
 from pathlib import Path
 
+import libtorrent as lt
 import pytest
 import trio
 
-from libreseed.adapters.torrent.events import PieceDone
+from libreseed.adapters.torrent.events import PeerBanned, PieceDone, PieceFailed, TorrentEvent
+from libreseed.adapters.torrent.session import TorrentSession
+from libreseed.adapters.torrent.settings import SessionOptions
 from libreseed.adapters.torrent.torrent import Torrent
+from libreseed.errors import ContentRejected, LocalFault, NotFound
+from libreseed.ids import TorrentV2Hash
+from libreseed.torrent.bitfield import pack_bitfield, unpack_bitfield
 from tests.torrent_support import RELEASE, Sample, make_sample, session
 
 pytestmark = pytest.mark.integration
 
 
-async def pieces_done(torrent: Torrent, count: int) -> set[int]:
-    done: set[int] = set()
+@pytest.fixture
+def sample(tmp_path: Path) -> Sample:
+    return make_sample(tmp_path / "seed")
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    folder = tmp_path / "target"
+    folder.mkdir()
+    return folder
+
+
+async def events_until(torrent: Torrent, last: type[TorrentEvent], count: int = 1) -> list[TorrentEvent]:
+    """Read events until ``count`` different ones of type ``last`` were seen."""
+    seen: list[TorrentEvent] = []
     with trio.fail_after(30):
-        while len(done) < count:
-            for event in await torrent.events.receive_batch():
-                if isinstance(event, PieceDone):
-                    done.add(event.index)
-    return done
+        while len({event for event in seen if isinstance(event, last)}) < count:
+            seen += await torrent.events.receive_batch()
+    return seen
+
+
+async def pieces_done(torrent: Torrent, count: int) -> set[int]:
+    return {event.index for event in await events_until(torrent, PieceDone, count) if isinstance(event, PieceDone)}
 
 
 def assert_equal_files(sample: Sample, folder: Path) -> None:
@@ -29,26 +54,287 @@ def assert_equal_files(sample: Sample, folder: Path) -> None:
         assert (folder / f"{RELEASE}{suffix}").read_bytes() == sample.file(suffix).read_bytes()
 
 
+def only(sample: Sample, pieces: set[int]) -> bytes:
+    return pack_bitfield(index in pieces for index in range(sample.pieces))
+
+
+def damage(sample: Sample, piece: int) -> None:
+    """Flip a byte in the middle of a piece of the .tgz."""
+    first = sample.first_tgz_piece
+    with sample.file().open("r+b") as file:
+        file.seek((piece - first) * sample.piece_length + 100)
+        byte = file.read(1)[0]
+        file.seek(-1, 1)
+        file.write(bytes([byte ^ 1]))
+
+
 @pytest.mark.parametrize("with_metainfo", [False, True])
-async def test_whole_release_from_one_seed(tmp_path: Path, with_metainfo: bool) -> None:
-    sample = make_sample(tmp_path / "a")
+async def test_whole_release_from_one_seed(sample: Sample, target: Path, with_metainfo: bool) -> None:
     async with session("127.0.0.1") as a, session("127.0.0.2") as b:
         a.seed(sample.metainfo, sample.folder)
-        target = tmp_path / "b"
-        target.mkdir()
-        torrent = b.fetch(
-            sample.v2,
-            RELEASE,
-            target,
-            metainfo=sample.metainfo if with_metainfo else None,
-            peers=[("127.0.0.1", a.port)],
-        )
-        await torrent.metainfo()
+        metainfo = sample.metainfo if with_metainfo else None
+        torrent = b.fetch(sample.v2, RELEASE, target, metainfo=metainfo, peers=a.addresses)
+        assert TorrentV2Hash(info_hash(await torrent.metainfo())) == sample.v2
         assert not list(target.iterdir())
         await torrent.want([4] * sample.pieces)
         await pieces_done(torrent, sample.pieces)
-        status = await torrent.status()
-        assert status.pieces == sample.pieces
-        assert len(status.peers) == 1
         assert_equal_files(sample, target)
+        assert unpack_bitfield(torrent.have, sample.pieces) == [True] * sample.pieces
+        assert (await b.totals()).downloaded >= sum(sample.file(s).stat().st_size for s in (".chunks", ".tgz"))
         await b.remove(torrent)
+        with pytest.raises(trio.EndOfChannel):
+            while True:
+                await torrent.events.receive()
+
+
+def info_hash(metainfo: bytes) -> bytes:
+    return hashlib.sha256(lt.bencode(lt.bdecode(metainfo)[b"info"])).digest()
+
+
+async def test_peers_found_later_are_connected(sample: Sample, target: Path) -> None:
+    async with session("127.0.0.1") as a, session("127.0.0.2") as b:
+        a.seed(sample.metainfo, sample.folder)
+        torrent = b.fetch(sample.v2, RELEASE, target)
+        torrent.connect(a.addresses)
+        await torrent.want([4] * sample.pieces)
+        await pieces_done(torrent, sample.pieces)
+        assert_equal_files(sample, target)
+
+
+async def test_only_wanted_pieces_are_fetched(sample: Sample, target: Path) -> None:
+    async with session("127.0.0.1") as a, session("127.0.0.2") as b:
+        a.seed(sample.metainfo, sample.folder)
+        torrent = b.fetch(sample.v2, RELEASE, target, peers=a.addresses)
+        await torrent.want([4 if index == 7 else 0 for index in range(sample.pieces)])
+        assert await pieces_done(torrent, 1) == {7}
+        assert torrent.have == only(sample, {7})
+        assert (await torrent.status()).downloaded <= 2 * sample.piece_length
+
+
+async def test_union_of_partial_seeds(sample: Sample, target: Path) -> None:
+    half = set(range(0, sample.pieces, 2))
+    async with session("127.0.0.1") as a, session("127.0.0.2") as b, session("127.0.0.3") as c:
+        a.seed(sample.metainfo, sample.folder, only(sample, half))
+        c.seed(sample.metainfo, sample.folder, only(sample, set(range(sample.pieces)) - half))
+        torrent = b.fetch(sample.v2, RELEASE, target, peers=[*a.addresses, *c.addresses])
+        await torrent.want([4] * sample.pieces)
+        await pieces_done(torrent, sample.pieces)
+        assert_equal_files(sample, target)
+
+
+async def test_partial_seed_shows_what_it_has(sample: Sample, target: Path) -> None:
+    have = {1, 3, 5}
+    async with session("127.0.0.1") as a, session("127.0.0.2") as b:
+        a.seed(sample.metainfo, sample.folder, only(sample, have))
+        torrent = b.fetch(sample.v2, RELEASE, target, peers=a.addresses)
+        await torrent.want([4] * sample.pieces)
+        assert await pieces_done(torrent, 3) == have
+        status = await torrent.status()
+        assert [peer.have for peer in status.peers] == [only(sample, have)]
+        assert {index for index, count in enumerate(status.availability) if count} == have
+        assert status.peers[0].address == a.addresses[0]
+
+
+async def test_resume_fetches_nothing_twice(sample: Sample, target: Path) -> None:
+    first = set(range(sample.pieces // 2))
+    async with session("127.0.0.1") as a:
+        a.seed(sample.metainfo, sample.folder)
+        async with session("127.0.0.2") as b:
+            torrent = b.fetch(sample.v2, RELEASE, target, peers=a.addresses)
+            await torrent.want([4 if index in first else 0 for index in range(sample.pieces)])
+            await pieces_done(torrent, len(first))
+            metainfo, have = await torrent.metainfo(), torrent.have
+        async with session("127.0.0.3") as b:
+            torrent = b.fetch(sample.v2, RELEASE, target, metainfo=metainfo, have=have, peers=a.addresses)
+            await torrent.want([4] * sample.pieces)
+            assert not await pieces_done(torrent, sample.pieces - len(first)) & first
+            assert_equal_files(sample, target)
+            assert (await torrent.status()).downloaded <= (sample.pieces - len(first)) * sample.piece_length
+
+
+async def test_repaired_piece_is_offered_to_others(sample: Sample, target: Path, tmp_path: Path) -> None:
+    piece = sample.first_tgz_piece + 2
+    other = tmp_path / "other"
+    other.mkdir()
+    async with session("127.0.0.1") as a, session("127.0.0.2") as b:
+        torrent = a.fetch(sample.v2, RELEASE, target, metainfo=sample.metainfo)
+        await torrent.want([4] * sample.pieces)
+        torrent.give(piece, sample.piece(piece))
+        assert await pieces_done(torrent, 1) == {piece}
+        fetching = b.fetch(sample.v2, RELEASE, other, peers=a.addresses)
+        await fetching.want([4] * sample.pieces)
+        assert await pieces_done(fetching, 1) == {piece}
+
+
+async def test_wrong_piece_given_is_not_taken(sample: Sample, target: Path) -> None:
+    async with session("127.0.0.1") as a:
+        torrent = a.fetch(sample.v2, RELEASE, target, metainfo=sample.metainfo)
+        await torrent.want([4] * sample.pieces)
+        torrent.give(5, bytes(sample.piece_length))
+        seen = await events_until(torrent, PieceFailed)
+        assert PieceFailed(5) in seen
+        assert not any(isinstance(event, PieceDone) for event in seen)
+        torrent.give(5, sample.piece(5))
+        assert await pieces_done(torrent, 1) == {5}
+
+
+async def test_damaged_seed_is_banned_and_readmitted_for_the_rest(sample: Sample, target: Path) -> None:
+    bad = sample.first_tgz_piece + 9
+    async with session("127.0.0.1") as a, session("127.0.0.2") as b:
+        a.seed(sample.metainfo, sample.folder)
+        damage(sample, bad)
+        torrent = b.fetch(sample.v2, RELEASE, target, peers=a.addresses)
+        await torrent.want([7 if index == bad else 0 for index in range(sample.pieces)])
+        seen = await events_until(torrent, PieceFailed)
+        assert PieceFailed(bad) in seen
+        assert PeerBanned(a.addresses[0]) in seen
+        assert not any(isinstance(event, PieceDone) for event in seen)
+        await torrent.want([0 if index == bad else 4 for index in range(sample.pieces)])
+        await torrent.readmit(a.addresses)
+        assert await pieces_done(torrent, sample.pieces - 1) == set(range(sample.pieces)) - {bad}
+
+
+async def test_lost_pieces_are_no_longer_offered(sample: Sample, target: Path) -> None:
+    lost = {2, 11}
+    keep = set(range(sample.pieces)) - lost
+    async with session("127.0.0.1") as a, session("127.0.0.2") as b:
+        seeding = a.seed(sample.metainfo, sample.folder)
+        await seeding.set_have(only(sample, keep))
+        torrent = b.fetch(sample.v2, RELEASE, target, peers=a.addresses)
+        await torrent.want([4] * sample.pieces)
+        assert await pieces_done(torrent, len(keep)) == keep
+        assert (await torrent.status()).peers[0].have == only(sample, keep)
+
+
+async def test_rescan_finds_the_damage(sample: Sample) -> None:
+    bad = sample.first_tgz_piece + 4
+    async with session("127.0.0.1") as a:
+        seeding = a.seed(sample.metainfo, sample.folder)
+        damage(sample, bad)
+        with trio.fail_after(30):
+            assert await seeding.rescan() == only(sample, set(range(sample.pieces)) - {bad})
+
+
+async def test_silent_peer_does_not_stall_the_download(sample: Sample, target: Path) -> None:
+    """It handshakes, claims to have everything, unchokes, and never sends a block."""
+    async with session("127.0.0.1") as a, session("127.0.0.2") as b, trio.open_nursery() as nursery:
+        listener = (await trio.open_tcp_listeners(0, host="127.0.0.4"))[0]
+        nursery.start_soon(trio.serve_listeners, _silent_peer(sample), [listener])
+        a.seed(sample.metainfo, sample.folder)
+        silent = listener.socket.getsockname()
+        torrent = b.fetch(sample.v2, RELEASE, target, metainfo=sample.metainfo, peers=[silent])
+        await torrent.want([4] * sample.pieces)
+        while not any(peer.requests for peer in (await torrent.status()).peers):
+            await trio.sleep(0.01)
+        torrent.connect(a.addresses)
+        await pieces_done(torrent, sample.pieces)
+        assert_equal_files(sample, target)
+        nursery.cancel_scope.cancel()
+
+
+def _silent_peer(sample: Sample):  # type: ignore[no-untyped-def]
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"\x13BitTorrent protocol" + bytes(8) + sample.v1 + b"-XX0000-" + b"x" * 12)
+        have = only(sample, set(range(sample.pieces)))
+        await stream.send_all((1 + len(have)).to_bytes(4, "big") + b"\x05" + have + b"\0\0\0\x01\x01")
+        while await stream.receive_some():
+            pass
+
+    return serve
+
+
+async def test_banned_host_is_cut_off(sample: Sample, target: Path) -> None:
+    async with session("127.0.0.1") as a, session("127.0.0.2") as b:
+        a.seed(sample.metainfo, sample.folder)
+        torrent = b.fetch(sample.v2, RELEASE, target, peers=a.addresses)
+        await torrent.want([0] * sample.pieces)
+        b.ban("127.0.0.1")
+        with trio.fail_after(5):
+            while (await torrent.status()).peers:
+                await trio.sleep(0.01)
+        torrent.connect(a.addresses)
+        await torrent.want([4] * sample.pieces)
+        with trio.move_on_after(0.3) as waiting:
+            await pieces_done(torrent, 1)
+        assert waiting.cancelled_caught
+
+
+async def test_ordinary_client_is_the_only_seed(sample: Sample, target: Path) -> None:
+    plain = lt.session({"listen_interfaces": "127.0.0.1:0", "enable_dht": False, "enable_lsd": False})
+    params = lt.load_torrent_buffer(sample.metainfo)
+    params.save_path = str(sample.folder.parent)
+    plain.add_torrent(params)
+    async with session("127.0.0.2") as b:
+        torrent = b.fetch(sample.v2, RELEASE, target, peers=[("127.0.0.1", plain.listen_port())])
+        with trio.fail_after(30):
+            await torrent.want([4] * sample.pieces)
+            await pieces_done(torrent, sample.pieces)
+        assert_equal_files(sample, target)
+
+
+@pytest.mark.skipif(shutil.which("aria2c") is None, reason="aria2c is not installed")
+async def test_aria2_downloads_from_our_seed(sample: Sample, tmp_path: Path) -> None:
+    (tmp_path / "it.torrent").write_bytes(sample.metainfo)
+    async with session("127.0.0.1") as a, tracker(a) as announce:
+        a.seed(sample.metainfo, sample.folder)
+        command = ["aria2c", "--no-conf", "--seed-time=0", f"--dir={tmp_path / 'out'}", "--enable-dht=false"]
+        command += ["--bt-enable-lpd=false", "--enable-peer-exchange=false", f"--bt-tracker={announce}"]
+        command += ["--interface=127.0.0.5", "--listen-port=51000-59000", str(tmp_path / "it.torrent")]
+        with trio.fail_after(60):
+            result = await trio.run_process(command, capture_stdout=True, check=False)
+        assert result.returncode == 0, result.stdout.decode()
+        assert_equal_files(sample, tmp_path / "out" / str(RELEASE))
+
+
+def tracker(a: TorrentSession):  # type: ignore[no-untyped-def]
+    from tests.torrent_support import tracker_for
+
+    return tracker_for(a.addresses)
+
+
+async def test_cancelled_download_leaves_nothing_running(sample: Sample, target: Path) -> None:
+    threads = threading.active_count()
+    async with session("127.0.0.1") as a:
+        a.seed(sample.metainfo, sample.folder)
+        a.set_limits(upload=200_000)
+        async with session("127.0.0.2") as b:
+            torrent = b.fetch(sample.v2, RELEASE, target, peers=a.addresses)
+            await torrent.want([4] * sample.pieces)
+            await pieces_done(torrent, 1)
+        with pytest.raises(trio.ClosedResourceError):
+            await torrent.status()
+    gc.collect()
+    assert threading.active_count() <= threads + 1  # trio keeps a worker thread for a while
+
+
+async def test_occupied_port_is_a_configuration_error() -> None:
+    async with session("127.0.0.1") as a:
+        with pytest.RaisesGroup(pytest.RaisesExc(LocalFault, check=lambda error: error.reason == "config.port")):
+            await TorrentSession(SessionOptions(listen=(("127.0.0.1", a.port),))).run()
+
+
+async def test_seed_refuses_missing_and_cut_files(sample: Sample) -> None:
+    async with session("127.0.0.1") as a:
+        sample.file().write_bytes(b"short")
+        with pytest.raises(ContentRejected) as cut:
+            a.seed(sample.metainfo, sample.folder)
+        assert cut.value.reason == "torrent.files"
+        sample.file().unlink()
+        with pytest.raises(NotFound) as missing:
+            a.seed(sample.metainfo, sample.folder)
+        assert missing.value.reason == "notfound.file"
+
+
+async def test_fetch_refuses_a_torrent_that_was_not_asked_for(sample: Sample, target: Path) -> None:
+    async with session("127.0.0.1") as a:
+        with pytest.raises(ContentRejected) as refused:
+            a.fetch(TorrentV2Hash(bytes(32)), RELEASE, target, metainfo=sample.metainfo)
+        assert refused.value.reason == "torrent.info-hash"
+
+
+async def test_same_torrent_twice_is_refused(sample: Sample) -> None:
+    async with session("127.0.0.1") as a:
+        a.seed(sample.metainfo, sample.folder)
+        with pytest.raises(LocalFault) as refused:
+            a.seed(sample.metainfo, sample.folder)
+        assert refused.value.reason == "storage.duplicate-torrent"

@@ -167,7 +167,7 @@ class TorrentSession:
 
         kinds = lt.torrent_flags
         params.save_path = str(torrent.folder)
-        params.flags = kinds.update_subscribe | kinds.no_verify_files | kinds.duplicate_is_error
+        params.flags = kinds.no_verify_files | kinds.duplicate_is_error | kinds.apply_ip_filter
         params.peers = list(peers)
         if have is not None:
             params.have_pieces = have

@@ -78,7 +78,7 @@ class Torrent:
         self._passed: set[int] = set()  # pieces that passed their hash and wait for a flush
         self._flushing: set[int] = set()  # pieces that the flush under way covers
         self._flushed = trio.Event()
-        self._rescanning: trio.Event | None = None
+        self._checked = trio.Event()  # libtorrent has settled what it has; unset while it hashes files
 
     # --- metadata ------------------------------------------------------------------------------------------------
     async def metainfo(self) -> bytes:
@@ -122,7 +122,7 @@ class Torrent:
                 handle.resume()
 
     def give(self, index: int, data: bytes) -> None:
-        """Hand in a whole piece from elsewhere (repair, a mirror), with its padding; PieceDone or PieceFailed follows."""
+        """Hand in a whole piece, padding included, from repair or a mirror; PieceDone or PieceFailed follows."""
         import libtorrent as lt
 
         with self._live() as handle:
@@ -153,13 +153,14 @@ class Torrent:
     async def rescan(self) -> bytes:
         """Hash the files again and offer what is good; returns the bitfield. Slow: it reads everything."""
         await self._metadata.wait()
-        while self._rescanning is not None:
-            await self._rescanning.wait()
-        self._rescanning = trio.Event()
+        await self._checked.wait()
+        self._check_alive()
+        self._checked = trio.Event()
         with self._live() as handle:
             handle.force_recheck()
-        await self._rescanning.wait()
-        self._check_alive()
+            await self._checked.wait()
+            self._check_alive()
+            self._have = list((await trio.to_thread.run_sync(handle.status)).pieces)
         return self.have
 
     # --- observation -------------------------------------------------------------------------------------------------
@@ -172,6 +173,7 @@ class Torrent:
     def _attach(self, handle: Any, have: list[bool] | None) -> None:
         """Take the handle of a torrent that was just added; ``have`` is None until the metadata is known."""
         self._handle = handle
+        self._checked = trio.Event()
         self._links.clear()
         self._passed.clear()
         self._flushing.clear()
@@ -205,7 +207,8 @@ class Torrent:
             self.events.put(MetadataReceived())
 
     def _on_piece_passed(self, index: int) -> None:
-        if self._rescanning is None and not self._have[index]:  # what was there at the start is repeated by libtorrent
+        # libtorrent repeats the pieces that were there at the start, and those that a rescan finds
+        if self._checked.is_set() and not self._have[index]:
             self._passed.add(index)
 
     def _flush(self) -> None:
@@ -226,10 +229,7 @@ class Torrent:
         self.events.put(PieceFailed(index))
 
     def _on_checked(self) -> None:
-        if self._rescanning is not None:
-            self._have = list(self._handle.status().pieces)
-            self._rescanning.set()
-            self._rescanning = None
+        self._checked.set()
 
     def _on_link(self, address: Address, up: bool) -> None:
         if up:
@@ -248,6 +248,5 @@ class Torrent:
         self._removed.set()
         self._metadata.set()
         self._flushed.set()
-        if self._rescanning is not None:
-            self._rescanning.set()
+        self._checked.set()
         self.events.end()
