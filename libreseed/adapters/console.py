@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -100,7 +101,7 @@ def run_command(
 
 @contextmanager
 def _interrupting(wanted: bool) -> Iterator[None]:
-    if not wanted:
+    if not wanted or threading.current_thread() is not threading.main_thread():  # handlers are the main thread's
         yield
         return
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
@@ -124,8 +125,9 @@ def _print(report: Report | None, as_json: bool) -> int:
 
 def _write_stdout(text: str) -> None:
     """Print and flush; an output that is closed or full is a fault of this machine, not a traceback at exit."""
+    encoding = sys.stdout.encoding or "utf-8"
     try:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         sys.stdout.flush()
     except OSError as error:
         # What could not be written stays in the buffer: the interpreter would try, and complain, once more at exit.

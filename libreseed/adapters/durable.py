@@ -82,25 +82,30 @@ def staging_directory(parent: Path) -> Iterator[Path]:
     It is on the same file system as its final place, so that :func:`publish_directory` is one rename. Meanwhile the
     directory is locked (``flock``), by which :func:`remove_leftovers` tells a crash from a running process.
     """
-    staging, descriptor = _locked_directory(parent)
-    try:
+    staging = parent / (STAGING_PREFIX + secrets.token_hex(8))
+    descriptor = None
+    try:  # from the first moment on: an interruption can come at any
+        while descriptor is None:
+            staging = parent / (STAGING_PREFIX + secrets.token_hex(8))
+            descriptor = _make_locked(staging)
         yield staging
     finally:
         try:
             _remove_tree(staging)
         finally:
-            os.close(descriptor)
+            if descriptor is not None:
+                os.close(descriptor)
 
 
-def _locked_directory(parent: Path) -> tuple[Path, int]:
-    while True:
-        staging = parent / (STAGING_PREFIX + secrets.token_hex(8))
-        staging.mkdir(mode=0o700)
-        descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if staging.is_dir():  # not so when remove_leftovers came between mkdir and flock: take another name
-            return staging, descriptor
-        os.close(descriptor)
+def _make_locked(staging: Path) -> int | None:
+    """Make and lock the directory; None when :func:`remove_leftovers` came between: another name is to be taken."""
+    staging.mkdir(mode=0o700)
+    descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    if staging.is_dir():
+        return descriptor
+    os.close(descriptor)
+    return None
 
 
 def publish_directory(staging: Path, final: Path, *, mode: int = 0o755) -> None:

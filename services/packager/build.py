@@ -103,8 +103,8 @@ def _existing(out: Path, *, keep: bool) -> Iterator[None]:
     try:
         for folder in reversed([out, *out.parents]):
             if not folder.exists():
+                made.append(folder)  # before it is made: an interruption can come at any moment
                 folder.mkdir()
-                made.append(folder)
         remove_leftovers(out)
         yield
         published = keep
@@ -115,7 +115,7 @@ def _existing(out: Path, *, keep: bool) -> Iterator[None]:
 
 
 def _remove_empty(folder: Path) -> None:
-    if not any(folder.iterdir()):  # somebody else may have put something there meanwhile
+    if folder.is_dir() and not any(folder.iterdir()):  # somebody else may have put something there meanwhile
         folder.rmdir()
 
 

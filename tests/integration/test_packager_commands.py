@@ -601,3 +601,28 @@ def test_the_command_as_a_process(place: Path) -> None:
     assert result.returncode == 0
     assert "examples:" in result.stdout
     assert subprocess.run([program], capture_output=True, check=False, timeout=60).returncode == 2
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_any_moment_leaves_the_whole_release_or_nothing(place: Path) -> None:
+    """No seam is chosen here: the real program, interrupted ever later until it finishes unharmed."""
+    (place / "tree" / "noise").write_bytes(os.urandom(8 * 2**20))
+    before = sorted(place.rglob("*"))
+    line = [*COMMAND, "build", "tree", "--name", "hello", "--version", "1.0.0", "--key", "key", "--out", "a/out"]
+    codes = []
+    for n in range(40):
+        with subprocess.Popen(line, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                process.wait(timeout=0.15 + 0.05 * n)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        codes.append(process.returncode)
+        if process.returncode == 0:
+            assert os.listdir(place / "a" / "out") == ["hello@1.0.0"]
+            break
+        if "libreseed-packager: interrupted" in err:  # else it came while Python itself was starting
+            assert process.returncode == 130
+            assert "Traceback" not in err
+        assert sorted(place.rglob("*")) == before
+    assert codes[-1] == 0 and 130 in codes

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -230,3 +231,22 @@ def test_progress_on_a_terminal_is_a_bar_and_never_fails() -> None:
 )
 def test_amounts_for_people(count: int, text: str) -> None:
     assert human_bytes(count) == text
+
+
+def test_text_that_the_output_cannot_hold_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(output, encoding="ascii"))
+    assert _run(lambda _: Report("Grüße")) == 0
+    assert output.getvalue() == b"Gr\\xfc\\xdfe\n"
+
+
+def test_a_command_may_run_in_another_thread() -> None:
+    codes: list[int] = []
+
+    def work() -> None:
+        codes.append(run_command(lambda _: None, _parser(), [], interrupt_on_terminate=True))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert codes == [0]

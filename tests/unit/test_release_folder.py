@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from libreseed import wire
 from libreseed.adapters.release_build import BuiltRelease
@@ -301,3 +305,26 @@ def test_an_oversized_record_is_not_read_whole(copy: ReleaseFiles) -> None:
     error = _refusal(copy)
     assert isinstance(error, RecordRejected)
     assert error.reason == "minimal.too-large"
+
+
+@given(suffix=st.sampled_from(SUFFIXES), seed=st.integers(0, 2**32), edits=st.integers(1, 6))
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_only_declared_faults_escape_whatever_the_files_hold(
+    made: tuple[ReleaseFiles, BuiltRelease], tmp_path: Path, suffix: str, seed: int, edits: int
+) -> None:
+    draw = random.Random(seed)
+    files = replace(made[0], folder=tmp_path)
+    for each in SUFFIXES:
+        files.path(each).write_bytes(made[0].path(each).read_bytes())
+    data = bytearray(files.path(suffix).read_bytes())
+    for _ in range(edits):
+        at = draw.randrange(len(data) + 1)
+        data[at : at + draw.randrange(5)] = draw.randbytes(draw.randrange(5))
+    files.path(suffix).write_bytes(data)
+    if bytes(data) == made[0].path(suffix).read_bytes():
+        return
+    assert _refusal(files).exit_code in (20, 30)
+    if suffix == ".tgz":  # without its digest the archive's own rules are what refuses, or nothing at all
+        files.path(".minimal.json").unlink()
+        with contextlib.suppress(LibreSeedError):
+            verify_release(files)
