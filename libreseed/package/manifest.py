@@ -16,7 +16,7 @@ from typing import Any
 from libreseed import limits, wire
 from libreseed.errors import ContentRejected, Malformed
 from libreseed.ids import PackageName, PublicKey, ReleaseId, Sha256Digest, Signature, Version
-from libreseed.keys.ed25519 import MANIFEST_DOMAIN, PrivateKey, verify, verify_document
+from libreseed.keys.ed25519 import MANIFEST_DOMAIN, PrivateKey, verify
 from libreseed.package.content import content_hash
 from libreseed.package.document import PROTOCOL, rejecting, require_count, require_protocol, require_text
 from libreseed.package.paths import MANIFEST_PATH, SRC_PATH, check_path, check_tree, path_key
@@ -82,7 +82,7 @@ class FullManifest:
                 dependencies=_dependencies(members.get("dependencies", {})),
             )
         self._check_files()
-        self._check_signatures(members)
+        self._check_signatures()
 
     @classmethod
     def build(
@@ -156,7 +156,7 @@ class FullManifest:
             message = "'executables' must name files of the package, each once, ordered by their UTF-8 bytes"
             raise ContentRejected("manifest.executables", message)
 
-    def _check_signatures(self, members: dict[str, wire.JsonValue]) -> None:
+    def _check_signatures(self) -> None:
         actual = content_hash(self.files)
         if actual != self.content_hash:
             evidence = {"expected": str(self.content_hash), "actual": str(actual)}
@@ -164,8 +164,18 @@ class FullManifest:
         with rejecting(ContentRejected, "manifest", "signature"):
             verify(self.pubkey, str(self.content_hash).encode("ascii"), self.signature)
         with rejecting(ContentRejected, "manifest", "seal"):
-            fields = {name: value for name, value in members.items() if name != "manifestSignature"}
-            verify_document(self.pubkey, MANIFEST_DOMAIN, fields, self.seal)
+            verify(self.pubkey, MANIFEST_DOMAIN.encode("ascii") + b"\n" + self._sealed_bytes(), self.seal)
+
+    def _sealed_bytes(self) -> bytes:
+        """JCS of all other fields: the canonical bytes without this one member, which is never the last.
+
+        No other member can have this name and this value: values in ``files`` are hash texts, names in
+        ``dependencies`` have no capitals.
+        """
+        member = f'"manifestSignature":"{self.seal}",'.encode("ascii")
+        if self.data.count(member) != 1:
+            raise AssertionError("a canonical manifest holds its seal once, before its name")
+        return self.data.replace(member, b"")
 
 
 def parse_manifest(data: bytes) -> FullManifest:
