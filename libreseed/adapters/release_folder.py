@@ -13,6 +13,7 @@ Everything blocks, in bounded memory; trio code calls it in a thread.
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from libreseed.adapters.repair_files import hash_pieces, make_parity
 from libreseed.adapters.watcher import Nobody, Tally, Watcher
 from libreseed.dht.items import SignedItem
 from libreseed.dht.records import parse_dht_record
-from libreseed.errors import ContentRejected, Malformed, RecordRejected
+from libreseed.errors import ContentRejected, Malformed, NotFound, RecordRejected
 from libreseed.ids import ReleaseId
 from libreseed.package.manifest import FullManifest
 from libreseed.package.minimal import MinimalManifest, parse_minimal
@@ -142,9 +143,12 @@ def verify_release(
 
 def _size(path: Path) -> int:
     try:
-        return path.stat().st_size
+        status = path.stat()
     except OSError as error:
         raise from_oserror(error) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise NotFound("notfound.file", f"{path} is not a regular file")
+    return status.st_size
 
 
 def _read_minimal(path: Path, named: ReleaseId | None) -> MinimalManifest:

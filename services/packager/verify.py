@@ -8,13 +8,17 @@ from pathlib import Path
 from libreseed.adapters.console import Progress, Report, human_bytes
 from libreseed.adapters.gzip_stream import default_threads
 from libreseed.adapters.release_folder import ReleaseFiles, VerifiedRelease, verify_release
+from libreseed.errors import UsageFault
 
 __all__ = ["verify"]
 
 
 def verify(arguments: argparse.Namespace) -> Report:
-    """Verify FILE.tgz and what lies beside it; raises RecordRejected, ContentRejected or NotFound."""
-    files = ReleaseFiles.beside(Path(arguments.file))
+    """Verify FILE.tgz and what lies beside it; raises UsageFault, NotFound, RecordRejected or ContentRejected."""
+    path = Path(arguments.file)
+    if path.exists() and path.suffix != ".tgz":
+        raise UsageFault("usage", f"{path} does not end with .tgz: name the archive of the release")
+    files = ReleaseFiles.beside(path)
     minimal = None if arguments.minimal is None else Path(arguments.minimal)
     with Progress(quiet=arguments.quiet) as progress:
         verified = verify_release(files, minimal=minimal, threads=default_threads(), watcher=progress)

@@ -138,6 +138,8 @@ def test_verify_exits_as_documented_for_a_changed_file(
 def test_verify_of_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(place / "no.tgz"), "--json"]) == 10
     assert _json(capsys)["reason"] == "notfound.file"
+    assert main(["verify", str(place / "key"), "--json"]) == 2
+    assert main(["verify", str(place / "tree"), "--json"]) == 2
 
 
 # --- reproducibility ---------------------------------------------------------------------------------------------

@@ -202,7 +202,7 @@ def test_a_missing_archive(copy: ReleaseFiles) -> None:
         verify_release(copy)
 
 
-@pytest.mark.parametrize("suffix", [".minimal.json", ".chunks", ".torrent", ".dht.json"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_pipe_or_folder_in_place_of_a_file_is_not_waited_for(copy: ReleaseFiles, suffix: str) -> None:
     copy.path(suffix).unlink()
     os.mkfifo(copy.path(suffix))
