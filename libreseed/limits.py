@@ -63,6 +63,11 @@ METAINFO_BYTES = 64 * 2**20  # a .torrent; 1 TiB with the most parity needs 27 M
 METAINFO_FRAME_BYTES = 4 * 2**10  # of a .torrent, all but its hashes
 TORRENT_INFO_BYTES = 32 * 2**20  # an info dictionary taken from a peer (BEP 9)
 
+PEER_BLOCK_BYTES = 16 * 2**10  # what one request to a peer may ask for (BEP 3)
+PEER_FRAME_BYTES = 2**17  # a message from a peer; a bitfield of 2**20 pieces fits
+PEER_REQUESTS = 64  # open requests to one peer, 1 MiB
+PEER_PATIENCE_S = 8.0  # seconds without any answer before a peer is given up
+
 # --- 3.8 DHT -------------------------------------------------------------------------------------------------------
 ITEM_VALUE_BYTES = 1000  # bencoded v, BEP 44
 ITEM_SALT_BYTES = 64
@@ -122,11 +127,20 @@ CONTROL_SILENCE_SECONDS = 30  # after which a client gives up on the daemon
 POLICY_BYTES = 2**20
 STORE_RECORD_BYTES = 64 * 2**10  # a floor or a receipt
 FETCH_QUIET_SECONDS = 1  # without news of a missing piece before parity is asked for
-PIECE_FAILURES = 3  # after which a piece is left to single chunks and parity
+PIECE_FAILURES = 3  # after which a piece is left to single chunks and parity, or to a peer without fault
+PIECE_FAILURES_MOST = 8  # after which no peer is asked for the whole piece
 
 # --- 3.10 Silexium ---------------------------------------------------------------------------------------------------
 LOG_ENTRIES = 2**48
 LOG_PROOF_HASHES = 64  # in one proof, the roots counted
+LOG_TRAIL = 64  # heads remembered besides the largest
+LOG_MEMORY_BYTES = 128 * 2**10
+CLOCK_SKEW_SECONDS = 300
+KEY_NAME_CHARS = 128  # a log's origin, a witness's name
+NOTE_BYTES = 16 * 2**10
+NOTE_SIGNATURES = 32
+NOTE_SIGNATURE_BYTES = 4096  # of other types: an ML-DSA-44 signature has 2420
+WITNESSES = 32
 LOG_ENTRY_BYTES = 16 * 2**10
 RELEASE_MANIFEST_BYTES = 256 * 2**10
 RELEASE_ARTIFACTS = 64  # of one release, the source counted

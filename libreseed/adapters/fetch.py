@@ -95,7 +95,8 @@ class ContentFetch:
         self.contributors: dict[Address, int] = {}
         self._store: ChunkStore | None = None
         self._journal: Journal | None = None
-        self._pending: list[tuple[Kind, range]] = []
+        self._pending: list[tuple[Kind, range]] = []  # chunks of finished pieces
+        self._probes: list[tuple[Kind, range]] = []  # chunks of failed pieces
         self._addresses: set[Address] = set()
         self._news = trio.Event()
         self._work = trio.Event()
@@ -205,28 +206,35 @@ class ContentFetch:
         while True:
             await self._work.wait()
             self._work = trio.Event()
-            while self._pending and self._store is not None:
-                batch, self._pending = _portion(self._pending)
+            while (self._pending or self._probes) and self._store is not None:
                 self._busy = True
-                results = await trio.to_thread.run_sync(_verify_batch, self._store, batch)
-                await self._count(results)
+                batch, self._pending = _portion(self._pending)
+                probes, self._probes = self._probes, []
+                results = await trio.to_thread.run_sync(_verify_batch, self._store, batch + probes)
+                for kind, chunks, flags in results[: len(batch)]:
+                    bad = [chunk for chunk, flag in zip(chunks, flags, strict=True) if not flag]
+                    self.plan.chunks_bad(kind, bad)
+                    self._count(kind, Origin.SWARM, chunks, flags)
+                for kind, chunks, flags in results[len(batch) :]:
+                    self._count(kind, Origin.PEER, chunks, flags)
                 self._busy = False
+                self._report()
             self._wake()
 
-    async def _count(self, results: Iterable[tuple[Kind, range, bytearray]]) -> None:
-        now = trio.current_time()
-        for kind, chunks, flags in results:
-            known = self.plan.verified.data if kind is Kind.DATA else self.plan.verified.parity
-            if flags.count(0):
-                self.plan.chunks_bad(kind, [chunk for chunk, flag in zip(chunks, flags, strict=True) if not flag])
-            fresh = [chunk for chunk, flag in zip(chunks, flags, strict=True) if flag and not known[chunk]]
-            self._note(kind, Origin.SWARM, fresh)
-            if kind is Kind.DATA:
-                self.totals.downloaded += len(fresh)
-            else:
-                self.totals.parity += len(fresh)
-            self.plan.chunks_verified(kind, fresh, now)
-        self._report()
+    def _count(self, kind: Kind, origin: Origin, chunks: Iterable[int], flags: Iterable[int]) -> None:
+        """Journal and count the chunks that verified and were not known yet."""
+        known = self.plan.verified.data if kind is Kind.DATA else self.plan.verified.parity
+        fresh = [chunk for chunk, flag in zip(chunks, flags, strict=True) if flag and not known[chunk]]
+        self._note(kind, origin, fresh)
+        self.plan.chunks_verified(kind, fresh, trio.current_time(), by_session=origin is Origin.SWARM)
+        if kind is Kind.PARITY:
+            self.totals.parity += len(fresh)
+        elif origin is Origin.SWARM:
+            self.totals.downloaded += len(fresh)
+        elif origin is Origin.PEER:
+            self.totals.salvaged += len(fresh)
+        else:
+            self.totals.repaired += len(fresh)
 
     def _note(self, kind: Kind, origin: Origin, chunks: list[int]) -> None:
         """Journal before counting; an append of some bytes to the page cache does not block noticeably."""
@@ -239,14 +247,17 @@ class ContentFetch:
 
     # --- decisions ---------------------------------------------------------------------------------------------------
     async def _decide_loop(self, nursery: trio.Nursery) -> None:
-        revision = -1
+        revision: tuple[int, int] | None = None
         while True:
             if self._torrent is not None and revision != self.plan.revision:
                 revision = self.plan.revision
                 await self._torrent.want(self.plan.priorities())
             self._news = trio.Event()
             until: float | None = None
-            if not (self._pending and self._store is not None) and not self._busy:
+            if (probes := self.plan.take_probes()) and self._store is not None:
+                self._probes += probes
+                self._work.set()
+            if not self._verifying():
                 decision = self.plan.decide(trio.current_time())
                 until = decision.until
                 if decision.need is Need.DONE:
@@ -254,12 +265,27 @@ class ContentFetch:
                 if decision.need is Need.DECODE:
                     await self._decode()
                     continue
+                if decision.readmit and self._torrent is not None:
+                    await self._readmit(self._torrent, decision.readmit)
+                    continue
                 if decision.salvage:
                     self.plan.salvaging = True
                     nursery.start_soon(self._ask_for_chunks, decision.salvage)
                     continue
             with trio.move_on_at(until if until is not None else float("inf")):
                 await self._news.wait()
+
+    def _verifying(self) -> bool:
+        """Whether the chunk map is being read or chunks on disk wait for their hash: no decision is due before."""
+        if self._store is None:
+            return self.plan.pieces.chunk_map_done()
+        return self._busy or bool(self._pending or self._probes)
+
+    async def _readmit(self, torrent: Torrent, addresses: tuple[Address, ...]) -> None:
+        """Take back peers that the session banned for pieces which it shall not ask them for again."""
+        self.plan.readmitted(addresses, trio.current_time())
+        await torrent.want(self.plan.priorities())
+        await torrent.readmit(addresses)
 
     async def _decode(self) -> None:
         """Step 6: decode what lacks from parity, in place; every byte is verified before and after."""
@@ -270,14 +296,13 @@ class ContentFetch:
         report = await trio.to_thread.run_sync(partial(store.repair, threads=2))
         if report.lying:
             report.require_complete()
-        now = trio.current_time()
-        before = self.plan.verified.data
-        lost = [chunk for chunk in report.verified.missing_data() if before[chunk]]
-        self.plan.chunks_bad(Kind.DATA, lost)
+        before, after = self.plan.verified, report.verified
+        lost = [chunk for chunk in after.missing_data() if before.data[chunk]]
         self._note(Kind.DATA, Origin.LOST, lost)
-        self._note(Kind.DATA, Origin.REPAIR, list(report.repaired))
-        self.totals.repaired += len(report.repaired)
-        self.plan.chunks_verified(Kind.DATA, report.repaired, now, by_session=False)
+        self.plan.chunks_bad(Kind.DATA, lost)
+        self.plan.chunks_bad(Kind.PARITY, [chunk for chunk in after.missing_parity() if before.parity[chunk]])
+        self._count(Kind.DATA, Origin.REPAIR, report.repaired, b"\1" * len(report.repaired))
+        self._count(Kind.DATA, Origin.PEER, range(len(after.data)), after.data)  # good bytes of failed pieces
         self._report()
         await self._give_back()
 
@@ -300,14 +325,10 @@ class ContentFetch:
             await trio.to_thread.run_sync(self._write_chunks, found)
         finally:
             self.plan.salvaging = False
-        now = trio.current_time()
         for kind in Kind:
             chunks = sorted(chunk for found_kind, chunk in found if found_kind is kind)
-            self._note(kind, Origin.PEER, chunks)
-            self.plan.chunks_verified(kind, chunks, now, by_session=False)
-            self.totals.salvaged += len(chunks) if kind is Kind.DATA else 0
-            self.totals.parity += len(chunks) if kind is Kind.PARITY else 0
-        self.plan.salvage_failed([wanted for wanted in wants if wanted not in found], now)
+            self._count(kind, Origin.PEER, chunks, b"\1" * len(chunks))
+        self.plan.salvage_failed([wanted for wanted in wants if wanted not in found], trio.current_time())
         await self._give_back()
         self._report()
         self._wake()

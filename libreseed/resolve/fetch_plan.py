@@ -19,7 +19,7 @@ from libreseed.errors import LibreSeedError, TransportFault
 from libreseed.repair.plan import RepairPlan, Verified, plan_repair, wanted_parity
 from libreseed.resolve.journal import Kind
 from libreseed.resolve.piece_map import Chunk, PieceMap
-from libreseed.resolve.swarm_view import SwarmView
+from libreseed.resolve.swarm_view import Address, SwarmView
 from libreseed.torrent.layout import LayoutFile, TorrentLayout
 
 __all__ = ["Decision", "FetchPlan", "Need"]
@@ -37,17 +37,19 @@ class Need(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """``salvage`` are single chunks to ask peers for, meanwhile; ``until`` is when to ask again at the latest."""
+    """``salvage`` are single chunks to ask peers for, meanwhile; ``readmit`` are banned peers to take back first;
+    ``until`` is when to ask again at the latest."""
 
     need: Need
     salvage: tuple[Chunk, ...] = ()
+    readmit: tuple[Address, ...] = ()
     until: float | None = None
 
 
 class FetchPlan:
     """Owned by one task: tell it what happened, then ask :meth:`decide` and :meth:`priorities`.
 
-    ``revision`` changes whenever :meth:`priorities` may have changed.
+    Ask for :meth:`priorities` again whenever ``revision`` has changed.
     """
 
     def __init__(self, layout: TorrentLayout, *, patience_s: float, silence_s: float, now: float) -> None:
@@ -55,21 +57,29 @@ class FetchPlan:
         self.pieces = PieceMap(layout)
         self.verified = self.pieces.verified
         self.swarm = SwarmView(layout.piece_count, silence_s)
-        self.revision = 0
+        self._revision = 0
         self.salvaging = False  # the owner is asking peers for single chunks right now
         self._patience_s = patience_s
         self._failures: dict[int, int] = {}
         self._by_chunk: set[int] = set()  # pieces left to single chunks and parity
         self._parity_pieces: set[int] = set()
+        self._probes: list[tuple[Kind, range]] = []  # chunks of failed pieces that may lie on disk in good order
         self._refused: set[Chunk] = set()  # chunks that no peer could give one by one
+        self._readmitted: dict[Address, int] = {}  # finished pieces when a banned peer was last taken back
+        self._banned_at = -1.0
         self._news_at = now  # when anything useful last happened
+
+    @property
+    def revision(self) -> tuple[int, int]:
+        """Changes whenever :meth:`priorities` may have changed."""
+        return self._revision, self.swarm.revision if self._by_chunk else 0
 
     # --- what happened -----------------------------------------------------------------------------------------------
     def restore(self, have: bytes | bytearray, verified: Verified | None) -> None:
         """Start from what an earlier run left: finished pieces and verified chunks."""
         self.pieces.restore(have, verified)
         self._by_chunk = {piece for piece in self.layout.tgz.pieces if self.pieces.is_partial(piece)}
-        self.revision += 1
+        self._revision += 1
 
     def piece_done(self, piece: int, now: float) -> tuple[Kind, range] | None:
         """A piece passed the session's check: which chunks are now whole on disk and must be verified, if any."""
@@ -80,9 +90,8 @@ class FetchPlan:
     def piece_failed(self, piece: int, now: float) -> None:
         """A piece did not hold; after ``limits.PIECE_FAILURES`` times it is left to single chunks."""
         self._failures[piece] = self._failures.get(piece, 0) + 1
-        if self._failures[piece] >= limits.PIECE_FAILURES and piece not in self.layout.chunks.pieces:
-            self._by_chunk.add(piece)
-            self.revision += 1
+        if self._failures[piece] >= limits.PIECE_FAILURES:
+            self._leave_to_chunks([piece])
         self._news_at = now
 
     def chunks_verified(self, kind: Kind, chunks: Iterable[int], now: float, *, by_session: bool = True) -> None:
@@ -91,7 +100,7 @@ class FetchPlan:
         for chunk in chunks:
             flags[chunk] = 1
         self._news_at = now
-        self.revision += not by_session
+        self._revision += not by_session
 
     def chunks_bad(self, kind: Kind, chunks: Iterable[int]) -> None:
         """These chunks lie in finished pieces and do not match the chunk map: only parity can bring them."""
@@ -106,13 +115,27 @@ class FetchPlan:
             self._refused.add((kind, chunk))
             self._by_chunk -= {p for p in self.pieces.pieces_of(kind, chunk) if p not in self._failures}
         self._news_at = now
-        self.revision += 1
+        self._revision += 1
 
     def peer_banned(self, address: tuple[str, int], now: float) -> None:
         """The session banned a peer: chunks that could not be salvaged before may be had from this one."""
         self.swarm.ban(address, now)
+        self._banned_at = now
         self._refused = {wanted for wanted in self._refused if self.pieces.is_whole(*wanted)}
         self._news_at = now
+
+    def readmitted(self, addresses: Iterable[Address], now: float) -> None:
+        """Banned peers are taken back: what failed so far is left to single chunks, so that they can give the rest."""
+        for address in addresses:
+            self._readmitted[address] = self.pieces.finished
+        self.swarm.forgive(addresses)
+        self._leave_to_chunks(self._failures)
+        self._news_at = now
+
+    def take_probes(self) -> list[tuple[Kind, range]]:
+        """Chunks of pieces that failed: most of their bytes are on disk, and mostly good. To be verified there."""
+        probes, self._probes = self._probes, []
+        return probes
 
     # --- what next ---------------------------------------------------------------------------------------------------
     def priorities(self) -> list[int]:
@@ -136,12 +159,14 @@ class FetchPlan:
             return Decision(Need.DONE)
         salvage = self._single_chunks() if self.pieces.chunk_map_done() and not self.salvaging else ()
         if salvage or self._on_offer(self.layout.chunks) or self._on_offer(self.layout.tgz):
-            return Decision(Need.MORE, salvage, self.swarm.next_silence())
+            return Decision(Need.MORE, salvage, until=self.swarm.next_silence())
+        if readmit := self._worth_readmitting():
+            return Decision(Need.MORE, readmit=readmit)
         if not self.pieces.chunk_map_done():
             return self._wait(now)
         quiet_until = max(self.swarm.changed_at, self._news_at) + limits.FETCH_QUIET_SECONDS
         plan = plan_repair(self.verified)
-        if not plan.short and (now >= quiet_until or not self.swarm.peers):
+        if not plan.short and (self._parity_pieces or now >= quiet_until or not self.swarm.peers):
             return Decision(Need.DECODE)
         if self.salvaging:
             return Decision(Need.MORE)
@@ -156,7 +181,7 @@ class FetchPlan:
         pieces = {p for j in wanted_parity(self.verified, offered) for p in self.pieces.pieces_of(Kind.PARITY, j)}
         if not pieces <= self._parity_pieces:
             self._parity_pieces |= pieces
-            self.revision += 1
+            self._revision += 1
         if any(self._wished(piece) and self.swarm.offers(piece) for piece in pieces):
             return Decision(Need.MORE, until=self.swarm.next_silence())
         hoped = bytes(offered[j] or (Kind.PARITY, j) not in self._refused for j in range(len(offered)))
@@ -188,10 +213,23 @@ class FetchPlan:
         message = f"the {self.swarm.peers} peers found do not offer or deliver what is lacking"
         return TransportFault("source.incomplete", message, evidence=evidence)
 
+    def _leave_to_chunks(self, pieces: Iterable[int]) -> None:
+        """The session shall not fetch these any more; the chunk map has no other way than the session."""
+        for piece in pieces:
+            if piece not in self._by_chunk and not self.pieces.has(piece) and piece not in self.layout.chunks.pieces:
+                self._by_chunk.add(piece)
+                self._probes.append((self.pieces.kind_of(piece), self.pieces.touched(piece)))
+        self._revision += 1
+
     # --- who could give it -------------------------------------------------------------------------------------------
     def _wished(self, piece: int) -> bool:
-        """Whether the session shall fetch ``piece``."""
-        return not self.pieces.has(piece) and piece not in self._by_chunk and not self.pieces.is_covered(piece)
+        """Whether the session shall fetch ``piece``: also one that failed, once a peer without fault offers it."""
+        if self.pieces.has(piece) or self.pieces.is_covered(piece):
+            return False
+        failures = self._failures.get(piece, 0)
+        return piece not in self._by_chunk or (
+            0 < failures < limits.PIECE_FAILURES_MOST and self.swarm.offers_clean(piece)
+        )
 
     def _on_offer(self, file: LayoutFile) -> bool:
         """Whether a peer offers a wished piece of ``file``."""
@@ -201,12 +239,19 @@ class FetchPlan:
             for piece in file.pieces
         )
 
+    def _worth_readmitting(self) -> tuple[Address, ...]:
+        """Banned peers that gave good pieces since they were last taken back: a damaged copy is no lie."""
+        if self.salvaging or self.swarm.updated_at <= self._banned_at:
+            return ()  # who else is there has not been seen yet
+        done = self.pieces.finished
+        return tuple(a for a in sorted(self.swarm.banned) if done > self._readmitted.get(a, 0))
+
     def _parity_offered(self, j: int) -> bool:
         """Whether parity chunk ``j`` is here, or all pieces that it touches can be had from the session."""
         if self.verified.parity[j]:
             return True
         pieces = self.pieces.pieces_of(Kind.PARITY, j)
-        offered = (self.pieces.has(p) or (p not in self._by_chunk and self.swarm.offers(p)) for p in pieces)
+        offered = (self.pieces.has(p) or (self._wished(p) and self.swarm.offers(p)) for p in pieces)
         return (Kind.PARITY, j) not in self._refused and all(offered)
 
     def _single_chunks(self) -> tuple[Chunk, ...]:

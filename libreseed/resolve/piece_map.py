@@ -31,6 +31,11 @@ class PieceMap:
             self.verified.data[:] = verified.data
             self.verified.parity[:] = verified.parity
 
+    @property
+    def finished(self) -> int:
+        """How many pieces the session has finished."""
+        return self._have.count(1)
+
     def has(self, piece: int) -> bool:
         """Whether the session has finished ``piece``."""
         return bool(self._have[piece])
@@ -51,7 +56,7 @@ class PieceMap:
         first = chunks.start + bool(span.offset % limits.CHUNK_BYTES and not self._have[piece - 1])
         open_end = end % limits.CHUNK_BYTES and end < span.file.size and not self._have[piece + 1]
         last = chunks.stop - bool(open_end)
-        return (self._kind(piece), range(first, last)) if first < last else None
+        return (self.kind_of(piece), range(first, last)) if first < last else None
 
     def pieces_of(self, kind: Kind, chunk: int) -> range:
         """The pieces that ``chunk`` touches."""
@@ -76,7 +81,7 @@ class PieceMap:
 
     def missing_in(self, piece: int) -> list[Chunk]:
         """The chunks that touch ``piece`` and are not verified."""
-        flags, kind = self._flags(piece), self._kind(piece)
+        flags, kind = self._flags(piece), self.kind_of(piece)
         return [(kind, chunk) for chunk in self.touched(piece) if not flags[chunk]]
 
     def completed_without_session(self) -> list[int]:
@@ -91,8 +96,9 @@ class PieceMap:
     def _file(self, kind: Kind) -> LayoutFile:
         return self.layout.tgz if kind is Kind.DATA else self.layout.parity
 
-    def _kind(self, piece: int) -> Kind:
+    def kind_of(self, piece: int) -> Kind:
+        """Which file ``piece`` belongs to; not for a piece of the chunk map."""
         return Kind.DATA if piece in self.layout.tgz.pieces else Kind.PARITY
 
     def _flags(self, piece: int) -> bytearray:
-        return self.verified.data if self._kind(piece) is Kind.DATA else self.verified.parity
+        return self.verified.data if self.kind_of(piece) is Kind.DATA else self.verified.parity

@@ -40,8 +40,12 @@ class SwarmView:
         self._known: dict[Address, _Known] = {}
         self._silent: set[Address] = set()
         self._banned: dict[Address, int] = {}
+        self._tainted: set[Address] = set()
         self._union = 0
+        self._clean = 0
         self.changed_at = 0.0
+        self.updated_at = 0.0
+        self.revision = 0  # changes with what clean peers offer
 
     @property
     def peers(self) -> int:
@@ -66,30 +70,43 @@ class SwarmView:
     def update(self, peers: Iterable[PeerOffer], wanted: Sequence[int], now: float) -> None:
         """Take a snapshot of the connected peers; ``wanted`` are the priorities in force (0 = not wanted)."""
         wish = _mask(wanted, self._bits)
-        before = self._union
+        before = self._union, self._clean
         current: dict[Address, _Known] = {}
         for peer in peers:
             if peer.have and peer.address not in self._banned:
                 current[peer.address] = self._judge(peer, wish, now)
         self._known = current
         self._silent = {address for address, known in current.items() if now - known.active_at >= self._silence_s}
-        self._union = 0
+        self._union = self._clean = 0
         for address, known in current.items():
             if address not in self._silent:
                 self._union |= known.offer
-        if self._union != before:
+                self._clean |= known.offer if address not in self._tainted else 0
+        self.updated_at = now
+        if (self._union, self._clean) != before:
             self.changed_at = now
+            self.revision += 1
 
     def ban(self, address: Address, now: float) -> None:
         """The peer gave bytes that do not hold: it no longer counts as an offer."""
         known = self._known.pop(address, None)
         self._banned[address] = known.offer if known else -1
+        self._tainted.add(address)
         self._silent.discard(address)
         self.changed_at = now
+
+    def forgive(self, addresses: Iterable[Address]) -> None:
+        """The session takes these peers back."""
+        for address in addresses:
+            self._banned.pop(address, None)
 
     def offers(self, piece: int) -> bool:
         """Whether a speaking peer says that it has ``piece``."""
         return bool(self._union >> (self._bits - 1 - piece) & 1)
+
+    def offers_clean(self, piece: int) -> bool:
+        """Whether a speaking peer that never was banned says that it has ``piece``."""
+        return bool(self._clean >> (self._bits - 1 - piece) & 1)
 
     def next_silence(self) -> float | None:
         """When the next peer falls silent unless it delivers; None without such a peer."""

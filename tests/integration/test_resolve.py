@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,43 @@ async def test_unknown_name(tmp_path: Path, sample: Sample) -> None:
         with rejects("notfound.record"):
             await it.resolve()
         assert leftovers(it.store) == []
+
+
+def flip(*chunks: int) -> Callable[[Path], None]:
+    """Damage for a seeder: one wrong byte in each of these chunks of the .tgz."""
+
+    def damage(tgz: Path) -> None:
+        data = bytearray(tgz.read_bytes())
+        for chunk in chunks:
+            data[chunk * 5120 + 17] ^= 1
+        tgz.write_bytes(data)
+
+    return damage
+
+
+async def test_damaged_single_seeder_gives_all_but_the_damaged_chunks(tmp_path: Path, striped: Sample) -> None:
+    """libreseed's own damaged seeder would heal itself; any other one bans itself with its first wrong piece."""
+    async with scene(tmp_path, striped) as it:
+        await it.seed(damage=flip(100, 300, 555))
+        outcome = await it.resolve()
+        assert_installed(striped, outcome.path)
+        assert outcome.chunks["repaired"] == 3
+        assert outcome.chunks["downloaded"] == striped.layout.grid.n - 3
+
+
+async def test_good_seeder_makes_up_for_a_damaged_one(tmp_path: Path, striped: Sample) -> None:
+    async with scene(tmp_path, striped) as it:
+        await it.seed(damage=flip(*range(0, 500, 7)))
+        await it.seed()
+        outcome = await it.resolve()
+        assert_installed(striped, outcome.path)
+
+
+async def test_damage_beyond_repair_is_31(tmp_path: Path, striped: Sample) -> None:
+    rows = striped.layout.m + 1
+    async with scene(tmp_path, striped) as it:
+        await it.seed(damage=flip(*range(1, 3 * rows, 3)))  # stripe 1 loses more rows than it has parity
+        with rejects("repair.beyond") as caught:
+            await it.resolve()
+        assert set(caught[0].evidence["stripes"]) == {1}
+        assert not list((it.store / "packages").iterdir())
