@@ -174,3 +174,17 @@ def test_runs_of_bytes_and_runs_of_chunks_agree(size: int, offset: int, length: 
     starts = [grid.chunk(i) for i in range(grid.n)]
     assert list(touched) == [i for i, (at, size) in enumerate(starts) if at < end and at + size > offset]
     assert list(inside) == [i for i, (at, size) in enumerate(starts) if at >= offset and at + size <= end]
+
+
+@given(size=st.integers(1, 10**12), start=st.floats(0, 1))
+def test_a_run_of_46_per_mille_of_the_chunks_never_takes_more_than_m_from_a_stripe(size: int, start: float) -> None:
+    grid = ChunkGrid(size)
+    length = grid.n * 46 // 1000
+    first = int((grid.n - length) * start)
+    # Neighbours go to the stripes in turn, so the fullest stripe gets this many of them, wherever the run begins.
+    assert -(-length // grid.s) <= grid.least_m
+    if grid.s <= 50:
+        hit = [0] * grid.s
+        for i in range(first, first + length):
+            hit[grid.stripe_of(i)] += 1
+        assert max(hit) == -(-length // grid.s)
