@@ -149,3 +149,6 @@ STAMPS_PER_KIND = 8  # RFC 3161 responses of one attestation, and as many OpenTi
 TILE_WIDTH = 256  # hashes; also entries per bundle
 TILE_PATH_CHARS = 64
 SHARE_SECONDS = 5  # for peers to take repaired pieces after an installation
+SALVAGE_CHUNKS = 2048  # single chunks asked for at once, 10 MiB
+SALVAGE_PEERS = 4  # asked at once
+SALVAGE_BAD_CHUNKS = 32  # from one peer, if they are the majority
