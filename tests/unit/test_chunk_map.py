@@ -65,7 +65,7 @@ def _repair(row: Row, folder: Path) -> None:
         with pytest.raises(ContentRejected) as caught:
             report.require_complete()
         assert caught.value.reason == "repair.beyond"
-        assert {str(stripe) for stripe in caught.value.evidence["stripes"]} == set(row["short"])  # type: ignore[attr-defined]
+        assert {str(stripe) for stripe in caught.value.evidence["stripes"]} == set(row["short"])
 
 
 _KINDS = {"grid": _grid, "build": _build, "parse": _parse, "repair": _repair}

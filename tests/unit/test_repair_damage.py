@@ -18,6 +18,7 @@ from libreseed.repair.chunkmap import ChunkMap, build_chunk_map, chunk_digests, 
 from libreseed.repair.encoder import StripeWindow, group_starts
 from libreseed.repair.grid import ChunkGrid
 from libreseed.repair.plan import Verified, plan_repair, wanted_parity
+from libreseed.repair.stripes import ZfecCoder
 from tests.repair_support import Package, content, make_package
 
 _SIZES = [1, 5120, 5121, 10**6, pytest.param(10**8, marks=pytest.mark.slow)]
@@ -259,6 +260,20 @@ def test_only_what_is_known_to_lack_is_read_again(tmp_path: Path, monkeypatch: p
     package.store.repair(known=known, heal_parity=True).require_complete()
     assert groups == [0, 0, width]
     assert package.store.verify().missing_parity() == []
+
+
+def test_zfec_alone_makes_and_repairs_the_same(small: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("libreseed.repair.encoder", "libreseed.adapters.stripe_repair"):
+        monkeypatch.setattr(f"{module}.stripe_coder", ZfecCoder)
+    (tmp_path / "again").mkdir()
+    again = make_package(tmp_path / "again", small.data)
+    assert again.chunk_map == small.chunk_map
+    assert again.parity.read_bytes() == small.parity.read_bytes()
+    small.lose_data(range(10, 18))
+    small.lose_parity([0, 7])
+    small.store.repair(heal_parity=True).require_complete()
+    assert small.tgz.read_bytes() == small.data
+    assert small.store.verify().missing_parity() == []
 
 
 def test_nothing_is_reported_if_the_disk_refuses_to_sync(small: Package, monkeypatch: pytest.MonkeyPatch) -> None:
