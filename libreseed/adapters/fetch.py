@@ -34,6 +34,7 @@ from libreseed.adapters.torrent.events import (
 )
 from libreseed.adapters.torrent.torrent import Torrent, TorrentStatus
 from libreseed.errors import LocalFault
+from libreseed.repair.chunkmap import ChunkMap
 from libreseed.resolve.engine import Resolution
 from libreseed.resolve.fetch_plan import FetchPlan, Need
 from libreseed.resolve.journal import Kind, Origin
@@ -63,7 +64,9 @@ class FetchTotals:
 class Salvage(Protocol):
     """Asks peers for single chunks; returns those that verified, and has written none of them."""
 
-    async def __call__(self, wants: Sequence[Chunk], peers: Sequence[Address]) -> dict[Chunk, bytes]: ...  # noqa: D102
+    async def __call__(  # noqa: D102
+        self, chunk_map: ChunkMap, wants: Sequence[Chunk], peers: Sequence[Address]
+    ) -> dict[Chunk, bytes]: ...
 
 
 class ContentFetch:
@@ -270,7 +273,7 @@ class ContentFetch:
                     continue
                 if decision.salvage:
                     self.plan.salvaging = True
-                    nursery.start_soon(self._ask_for_chunks, decision.salvage)
+                    nursery.start_soon(self._ask_for_chunks, decision.salvage[: limits.SALVAGE_CHUNKS])
                     continue
             with trio.move_on_at(until if until is not None else float("inf")):
                 await self._news.wait()
@@ -321,7 +324,8 @@ class ContentFetch:
         found: dict[Chunk, bytes] = {}
         try:
             if self._salvage is not None:
-                found = await self._salvage(wants, [*self.plan.swarm.banned, *self._addresses])
+                peers = [*self.plan.swarm.banned, *(self._addresses - self.plan.swarm.banned)]
+                found = await self._salvage(self._resolution.map, wants, peers)
             await trio.to_thread.run_sync(self._write_chunks, found)
         finally:
             self.plan.salvaging = False

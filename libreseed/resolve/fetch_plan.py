@@ -160,6 +160,8 @@ class FetchPlan:
         salvage = self._single_chunks() if self.pieces.chunk_map_done() and not self.salvaging else ()
         if salvage or self._on_offer(self.layout.chunks) or self._on_offer(self.layout.tgz):
             return Decision(Need.MORE, salvage, until=self.swarm.next_silence())
+        if self.swarm.banned and self.swarm.updated_at <= self._banned_at:
+            return Decision(Need.MORE, until=now + limits.FETCH_QUIET_SECONDS)  # who else is there is not seen yet
         if readmit := self._worth_readmitting():
             return Decision(Need.MORE, readmit=readmit)
         if not self.pieces.chunk_map_done():
@@ -241,8 +243,8 @@ class FetchPlan:
 
     def _worth_readmitting(self) -> tuple[Address, ...]:
         """Banned peers that gave good pieces since they were last taken back: a damaged copy is no lie."""
-        if self.salvaging or self.swarm.updated_at <= self._banned_at:
-            return ()  # who else is there has not been seen yet
+        if self.salvaging:
+            return ()
         done = self.pieces.finished
         return tuple(a for a in sorted(self.swarm.banned) if done > self._readmitted.get(a, 0))
 

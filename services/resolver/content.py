@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import trio
 from libreseed import limits
 from libreseed.adapters.fetch import ContentFetch
 from libreseed.adapters.recovery import Findings, examine, read_known_info
+from libreseed.adapters.salvage import ChunkSalvage
 from libreseed.adapters.settings import Endpoint
 from libreseed.adapters.torrent.session import TorrentSession
 from libreseed.adapters.torrent.torrent import Torrent
@@ -163,7 +165,17 @@ def _fetch(job: Job, info: TorrentInfo, torrent: Torrent | None) -> ContentFetch
         detail = f"{peers} peer{'' if peers == 1 else 's'}"
         job.progress.update(min(chunks * limits.CHUNK_BYTES, total), total, detail)
 
-    return ContentFetch(job.resolution, job.space, info.layout, torrent, on_chunks=shown, on_step=job.steps.done)
+    v1 = hashlib.sha1(info.info, usedforsecurity=False).digest()
+    salvage = ChunkSalvage(info.layout, v1, job.resolution.policy.peer_silence_s)
+    return ContentFetch(
+        job.resolution,
+        job.space,
+        info.layout,
+        torrent,
+        salvage=salvage,
+        on_chunks=shown,
+        on_step=job.steps.done,
+    )
 
 
 async def _complete(
