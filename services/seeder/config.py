@@ -23,6 +23,7 @@ from libreseed.adapters.settings import (
     seconds,
     text,
 )
+from libreseed.errors import UsageFault
 
 __all__ = ["SeederConfig", "load_config", "state_directory"]
 
@@ -30,11 +31,12 @@ _TB = 10**12
 _PORT = integer(0, 65535)
 _BYTES = integer(0, 10**18)
 
-# Torrent and DHT ports are fixed by default, so that a router or firewall can be told about them.
+# Ports are fixed by default, so that a router or firewall can be told about them; they differ because libtorrent binds
+# the UDP port of its TCP port's number, too.
 _SCHEMA = (
     Setting("state-dir", file_path),
     Setting("listen", list_of(endpoint), (Endpoint("0.0.0.0", 6891),)),  # noqa: S104  # reached from everywhere
-    Setting("dht-port", _PORT, 6891),
+    Setting("dht-port", _PORT, 6892),
     Setting("bootstrap", list_of(endpoint), ()),
     Setting("watch", file_path),
     Setting("watch-interval", seconds, 5.0),
@@ -95,6 +97,9 @@ def load_config(
     named["state_dir"] = (named["state_dir"] or _default_state(environ)).absolute()
     if named["watch"] is not None:
         named["watch"] = named["watch"].absolute()
+    if any(one.port == named["dht_port"] != 0 for one in named["listen"]):
+        message = f"dht-port: {named['dht_port']} is a port of listen, which the swarm binds for UDP as well as TCP"
+        raise UsageFault("config.value", message)
     assert named.keys() == {field.name for field in fields(SeederConfig)} - {"config_file"}
     return SeederConfig(**named, config_file=config.absolute() if config else None)
 

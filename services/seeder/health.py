@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from libreseed import limits
-from libreseed.adapters.chunk_store import ChunkStore
+from libreseed.adapters.chunk_store import ChunkStore, RepairReport
 from libreseed.adapters.durable import durable_write
 from libreseed.adapters.seed_store import SeedStore
 from libreseed.errors import LocalFault
 from libreseed.repair.chunkmap import ChunkMap
 
+from .stopping import cancel_flag, stop_if
 from .stored import Stored, open_stored, rebuild_map, rebuild_metainfo
 
 __all__ = ["Health", "Meter", "check_release"]
@@ -133,8 +134,14 @@ async def _judge(judge: Callable[[range], bytearray], count: int, meter: Meter, 
 
 
 async def _heal(stored: Stored, chunk_map: ChunkMap, meter: Meter) -> int:
+    """One pass of repair in a thread; cancelled, it stops within a group of stripes (what it wrote is right)."""
     files = ChunkStore(chunk_map, stored.file(".tgz"), stored.file(".parity"))
-    report = await trio.to_thread.run_sync(lambda: files.repair(heal_parity=True), limiter=meter.threads)
+    with cancel_flag() as cancelled:
+
+        def repair() -> RepairReport:
+            return files.repair(heal_parity=True, progress=lambda stripes: stop_if(cancelled))
+
+        report = await trio.to_thread.run_sync(repair, limiter=meter.threads, abandon_on_cancel=True)
     healed = len(report.repaired) + len(report.repaired_parity)
     meter.bytes_hashed += chunk_map.grid.size + chunk_map.grid.parity_bytes(chunk_map.m)
     meter.chunks_healed += healed

@@ -24,18 +24,15 @@ from libreseed.errors import LocalFault, Malformed, NotFound, RecordRejected, Us
 from libreseed.ids import ReleaseId
 from libreseed.package.minimal import MinimalManifest, check_not_ahead, parse_minimal
 
+from .stopping import stop_if
 from .stored import Stored
 
-__all__ = ["INDEX_SUFFIX", "Found", "Stopped", "copy_release", "find_release", "read_index", "take_in"]
+__all__ = ["INDEX_SUFFIX", "Found", "copy_release", "find_release", "read_index", "take_in"]
 
 INDEX_SUFFIX = ".index.dht.json"
 _STEP = 16 * 2**20  # bytes between two looks at whether the add was cancelled
 # What copy_file_range answers where it is not possible: other file systems, special ones, old kernels, seccomp.
 _NO_RANGE_COPY = frozenset({errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.ETXTBSY})
-
-
-class Stopped(Exception):
-    """The add was cancelled; never seen outside the daemon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +128,7 @@ def _open(path: Path) -> int:
 
 
 def copy_release(found: Found, into: Path, *, most: int, cancelled: threading.Event) -> None:
-    """Copy the six files, at most ``most`` bytes of them; raises :class:`Stopped` soon after ``cancelled`` is set."""
+    """Copy the six files, at most ``most`` bytes of them; raises ``Stopped`` soon after ``cancelled`` is set."""
     left = most
     for suffix in SUFFIXES:
         name = f"{found.release}{suffix}"
@@ -172,8 +169,7 @@ class _StopWatch(Nobody):
 
     def update(self, done: int) -> None:
         """A portion was done."""
-        if self._cancelled.is_set():
-            raise Stopped
+        stop_if(self._cancelled)
 
 
 def _copy(source: Path, target: Path, most: int, cancelled: threading.Event) -> int:
@@ -192,8 +188,7 @@ def _transfer(reader: int, writer: int, most: int, cancelled: threading.Event, t
     step = _range_step
     done = 0
     while True:
-        if cancelled.is_set():
-            raise Stopped
+        stop_if(cancelled)
         try:
             moved = step(reader, writer)
         except OSError as error:

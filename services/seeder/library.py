@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,9 +27,11 @@ from libreseed.torrent.offer import offered_pieces
 
 from .announcer import Announcer, Findable
 from .config import SeederConfig
+from .donor import donate_chunks, donate_small_files
 from .health import Health, Meter, check_release
 from .indexes import Indexes, belongs_to, claimed_salt
 from .intake import Found, find_release, read_index, take_in
+from .stopping import cancel_flag
 from .stored import Stored, open_stored
 
 __all__ = ["Holding", "Library"]
@@ -70,6 +71,7 @@ class Library:
         self._meter = meter
         self._config = config
         self._intake = trio.Lock()  # one release is taken in at a time
+        self._nursery: trio.Nursery
         # Every holding that is offered in part; read by one task, which tries to complete it.
         self._to_rescue, self.damaged = trio.open_memory_channel[Holding](math.inf)
         self.indexes = Indexes(store, announcer)
@@ -79,10 +81,12 @@ class Library:
         await self.indexes.load()
         for folder in await trio.to_thread.run_sync(self.store.folders):
             await self._load(folder)
-        task_status.started()
-        for holding in list(self.holdings.values()):
-            if holding.state == "checking":
-                await self.check(holding)
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            for holding in list(self.holdings.values()):
+                if holding.state == "checking":
+                    await self.check(holding)
+            await trio.sleep_forever()
 
     async def _load(self, folder: Path) -> None:
         holding = self.holdings[folder.name] = Holding(folder.name, folder)
@@ -99,7 +103,7 @@ class Library:
 
     # --- taking in ---------------------------------------------------------------------------------------------------
     async def add(self, path: Path) -> Holding:
-        """Verify the release at ``path`` and hold it; one that is held already stays as it is.
+        """Verify the release at ``path`` and hold it; one that is held already is mended from it if it is damaged.
 
         Raises what :mod:`services.seeder.intake` says, and LocalFault ``storage.quota``.
         """
@@ -111,6 +115,8 @@ class Library:
             if key not in self.holdings:
                 await self._admit(found)
                 await self._take_in(found, key, now_ms)
+            elif self.holdings[key].state in ("damaged", "broken"):
+                await self._mend(self.holdings[key], found)
             if found.index is not None:
                 await self._offer_index(found.index, found.minimal)
         return self.holdings[key]
@@ -145,7 +151,7 @@ class Library:
 
     async def _take_in(self, found: Found, key: str, now_ms: int) -> None:
         async with self._staging() as staging:
-            with _cancel_flag() as cancelled:
+            with cancel_flag() as cancelled:
                 stored = await trio.to_thread.run_sync(
                     take_in, found, staging, now_ms, cancelled, limiter=self._meter.threads, abandon_on_cancel=True
                 )
@@ -157,6 +163,23 @@ class Library:
                 self.holdings[key] = Holding(key, folder, replace(stored, folder=folder))
         await self._offer(self.holdings[key])
         _LOG.info("%s: seeding", key)
+
+    async def _mend(self, holding: Holding, found: Found) -> None:
+        stored = holding.stored
+        if stored is None:
+            raise LocalFault("storage.io", f"no signed record of {holding.key} is left: remove it and add it again")
+        await trio.to_thread.run_sync(donate_small_files, stored, found)
+        await self._detached(self._mend_chunks, holding, found)
+
+    async def _mend_chunks(self, holding: Holding, found: Found) -> None:
+        await self.check(holding)  # with the small files right, parity may repair more than before
+        stored = holding.stored
+        if holding.state == "damaged" and stored is not None:
+            async with holding.busy:
+                await self.withdraw(holding)
+                bad = stored.note.bad_data
+                await trio.to_thread.run_sync(donate_chunks, stored, found, bad, limiter=self._meter.threads)
+            await self.check(holding)
 
     @asynccontextmanager
     async def _staging(self) -> AsyncIterator[Path]:
@@ -226,6 +249,21 @@ class Library:
                 await self.withdraw(holding)
                 self._broken(holding, from_oserror(error, "checking a stored release"))
 
+    async def check_for(self, holding: Holding) -> None:
+        """The same for somebody who may go away meanwhile."""
+        await self._detached(self.check, holding)
+
+    async def _detached(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Wait for ``work``, which is the library's own: it goes on to its end when the caller is cancelled."""
+        done = trio.Event()
+
+        async def run() -> None:
+            await work(*arguments)
+            done.set()
+
+        self._nursery.start_soon(run)
+        await done.wait()
+
     async def _conclude(self, holding: Holding, stored: Stored, health: Health) -> None:
         note = replace(
             stored.note,
@@ -288,13 +326,3 @@ class Library:
 def _damage(note: SeedNote) -> str:
     data, parity = sum(map(len, note.bad_data)), sum(map(len, note.bad_parity))
     return f"beyond repair from its own parity: {data} data chunks and {parity} parity chunks are bad"
-
-
-@contextmanager
-def _cancel_flag() -> Iterator[threading.Event]:
-    """A flag for a thread, set when the block is left, by a cancellation above all."""
-    flag = threading.Event()
-    try:
-        yield flag
-    finally:
-        flag.set()

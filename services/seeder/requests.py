@@ -107,7 +107,7 @@ class Requests:
         chosen = one or list(self._library.holdings.values())
         healed = self._meter.chunks_healed
         for holding in chosen:
-            await self._library.check(holding)
+            await self._library.check_for(holding)
         described = [await self._describe(holding, {}) for holding in chosen]
         return {"healed": self._meter.chunks_healed - healed, "releases": described}
 

@@ -29,7 +29,7 @@ from libreseed.torrent.layout import TorrentLayout
 from libreseed.torrent.metainfo import Metainfo, build_metainfo, parse_metainfo
 from libreseed.torrent.piecehash import FilePieces, PieceHasher
 
-__all__ = ["BULKY", "Stored", "open_stored", "rebuild_map", "rebuild_metainfo"]
+__all__ = ["BULKY", "Stored", "largest_map", "open_stored", "rebuild_map", "rebuild_metainfo"]
 
 _T = TypeVar("_T")
 BULKY = (".tgz", ".parity", ".chunks")  # what a stamp is kept for
@@ -92,7 +92,7 @@ def open_stored(store: SeedStore, folder: Path) -> Stored:
         ),
         chunk_map=_content(
             folder / f"{base}.chunks",
-            _largest_map(minimal.size),
+            largest_map(minimal.size),
             lambda data: parse_chunk_map(data, expected=minimal.chunks, size=minimal.size),
         ),
         note=note,
@@ -165,7 +165,8 @@ def _read(path: Path, most: int) -> bytes:
         return file.read(most + 1)  # one more: the parser refuses it
 
 
-def _largest_map(size: int) -> int:
+def largest_map(size: int) -> int:
+    """The bytes of the largest legal chunk map for a .tgz of ``size`` bytes."""
     grid = ChunkGrid(size)
     return grid.map_bytes(limits.STRIPE_ROWS - grid.k)
 

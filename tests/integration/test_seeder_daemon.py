@@ -303,6 +303,34 @@ def test_a_copy_damaged_beyond_repair_offers_its_good_pieces_and_says_so(tmp_pat
         assert seeder.ask("status")["scrub"]["bytes_hashed"] == 0
 
 
+def test_adding_a_damaged_release_again_mends_it(tmp_path: Path, release: Path) -> None:
+    with running(tmp_path / "state") as seeder:
+        seeder.ask("add", path=str(release))
+        seeder.stop()
+    path = stored_file(tmp_path / "state", ".tgz")
+    flip(path, *range(0, 102_400, 5120))
+    with running(tmp_path / "state") as seeder:
+        until(lambda: seeder.only()["state"] == "damaged", "judged")
+        assert seeder.ask("add", path=str(release))["state"] == "seeding"
+        assert path.read_bytes() == (release / path.name).read_bytes()
+        assert seeder.only()["pieces_offered"] == seeder.only()["pieces"]
+
+
+def test_a_release_without_map_and_archive_is_broken_until_it_is_added_again(tmp_path: Path, release: Path) -> None:
+    with running(tmp_path / "state") as seeder:
+        seeder.ask("add", path=str(release))
+        seeder.stop()
+    flip(stored_file(tmp_path / "state", ".chunks"), 100)
+    flip(stored_file(tmp_path / "state", ".tgz"), 100)
+    with running(tmp_path / "state") as seeder:
+        until(lambda: seeder.only()["state"] == "broken", "judged")
+        assert seeder.only()["pieces_offered"] == 0 and "chunk map" in seeder.only()["fault"]
+        assert seeder.ask("add", path=str(release))["state"] == "seeding"
+        for suffix in (".chunks", ".tgz"):
+            path = stored_file(tmp_path / "state", suffix)
+            assert path.read_bytes() == (release / path.name).read_bytes()
+
+
 def test_rot_under_a_running_seeder_is_found_by_the_scrub_and_healed(tmp_path: Path, release: Path) -> None:
     with running(tmp_path / "state", env={"LIBRESEED_SCRUB_INTERVAL": "0.3"}) as seeder:
         seeder.ask("add", path=str(release))
@@ -373,6 +401,9 @@ def test_a_plain_libtorrent_client_downloads_from_it(tmp_path: Path, release: Pa
             if path.suffix in (".tgz", ".chunks", ".parity"):
                 assert (tmp_path / "download" / "demo@1.0.0" / path.name).read_bytes() == path.read_bytes()
         session.remove_torrent(handle)
+        seeder.stop()
+    with running(tmp_path / "state") as seeder:  # reading for peers has not changed what is trusted
+        assert seeder.ask("status")["scrub"]["bytes_hashed"] == 0
 
 
 # --- watch folder -------------------------------------------------------------------------------------------------
