@@ -323,7 +323,7 @@ _TABLE += [
 
 # The user's command.
 _TABLE += [
-    *_rows(Exit.CONTENT_REJECTED, "Run it with LIBRESEED_DEBUG=1 --keep DIR and look there.", "demo.command-failed"),
+    *_rows(Exit.CONTENT_REJECTED, "Run it with LIBRESEED_DEBUG=1 --keep DIR and look there.", "demo.command-failed", "demo.daemon"),
     *_rows(Exit.NOT_FOUND, "Name a directory that exists.", "demo.directory"),
     *_rows(Exit.NOT_FOUND, "'libreseed list' shows what is installed.", "notfound.installed"),
     *_rows(Exit.NOT_FOUND, "'libreseed trust list' shows the pins.", "notfound.pin"),
