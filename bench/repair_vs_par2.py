@@ -5,7 +5,7 @@
 
 Both make 5 % redundancy (par2 with 5,000 blocks, LibreSeed 244 + 12 chunks per stripe), then lose the same run of
 neighbours (4.5 % of the file) and repair it. Both are whole processes from start to exit, on files in the page cache.
-The best of the runs counts: what else the machine does only adds.
+The two take turns; medians are printed, and the median of the ratios within each round.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 _MAKE_PARITY = """
@@ -60,14 +60,17 @@ def main() -> None:
         folder = Path(name)
         good = folder / "good"
         good.write_bytes(os.urandom(size))
-        ours = _best(options.runs, lambda: _run_libreseed(folder, good, size))
-        theirs = _best(options.runs, lambda: _run_par2(folder, good, size, options.par2))
-    print(f"{options.size} MiB, {os.cpu_count()} cores, best of {options.runs}; {_coder()}")
-    print(f"{'':24}{'LibreSeed':>12}{'par2':>12}{'par2 / LibreSeed':>20}")
-    ours["make, with .torrent"], theirs["make, with .torrent"] = ours.pop("all"), theirs["make"]
-    for what in theirs:
-        print(f"{what:24}{ours[what]:11.2f}s{theirs[what]:11.2f}s{theirs[what] / ours[what]:20.2f}")
-    print(f"{'make + repair':24}{'':24}{(theirs['make'] + theirs['repair']) / (ours['make'] + ours['repair']):20.2f}")
+        rounds = [
+            (_run_libreseed(folder, good, size), _run_par2(folder, good, size, options.par2))
+            for _ in range(options.runs)
+        ]
+    print(f"{options.size} MiB, {os.cpu_count()} cores, {options.runs} rounds; {_coder()}")
+    print(f"{'median':24}{'LibreSeed':>12}{'par2':>12}{'par2 / LibreSeed':>20}")
+    for what in rounds[0][0]:
+        ours = statistics.median(own[what] for own, _ in rounds)
+        theirs = statistics.median(other[what] for _, other in rounds)
+        ratio = statistics.median(other[what] / own[what] for own, other in rounds)
+        print(f"{what:24}{ours:11.2f}s{theirs:11.2f}s{ratio:20.2f}")
 
 
 def _options() -> argparse.Namespace:
@@ -83,34 +86,29 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _best(runs: int, run: Callable[[], dict[str, float]]) -> dict[str, float]:
-    results = [run() for _ in range(runs)]
-    return {what: min(result[what] for result in results) for what in results[0]}
-
-
 def _run_libreseed(folder: Path, good: Path, size: int) -> dict[str, float]:
     tgz = folder / "bench@1.0.0.tgz"
     shutil.copyfile(good, tgz)
-    seconds = {"all": _timed(sys.executable, "-c", _MAKE_ALL, str(tgz))}
+    everything = _timed(sys.executable, "-c", _MAKE_ALL, str(tgz))
     _remove(folder, good, tgz)
-    seconds["make"] = _timed(sys.executable, "-c", _MAKE_PARITY, str(tgz))
+    make = _timed(sys.executable, "-c", _MAKE_PARITY, str(tgz))
     _lose_run(tgz, size)
-    seconds["repair"] = _timed(sys.executable, "-c", _REPAIR, str(tgz))
+    repair = _timed(sys.executable, "-c", _REPAIR, str(tgz))
     _same(tgz, good)
     _remove(folder, good)
-    return seconds
+    return {"make": make, "make, with .torrent": everything, "repair": repair, "make + repair": make + repair}
 
 
 def _run_par2(folder: Path, good: Path, size: int, par2: str) -> dict[str, float]:
     file = folder / "file"
     shutil.copyfile(good, file)
     block = -(-size // 5000 // 4) * 4
-    seconds = {"make": _timed(par2, "create", "-q", "-q", f"-s{block}", "-r5", str(folder / "file.par2"), str(file))}
+    make = _timed(par2, "create", "-q", "-q", f"-s{block}", "-r5", str(folder / "file.par2"), str(file))
     _lose_run(file, size)
-    seconds["repair"] = _timed(par2, "repair", "-q", "-q", str(folder / "file.par2"))
+    repair = _timed(par2, "repair", "-q", "-q", str(folder / "file.par2"))
     _same(file, good)
     _remove(folder, good)
-    return seconds
+    return {"make": make, "make, with .torrent": make, "repair": repair, "make + repair": make + repair}
 
 
 def _timed(*command: str) -> float:

@@ -125,9 +125,7 @@ class ChunkStore:
         heal_parity = heal_parity and self.parity is not None
         findings = RepairFindings(self.chunk_map, known)
         starts = group_starts(grid)
-        groups = [
-            first for first in starts if known is None or _lacks(findings.verified, first, starts.step, heal_parity)
-        ]
+        groups = [at for at in starts if known is None or _lacks(findings.verified, at, starts.step, heal_parity)]
         with _opened(self.tgz, write=True) as tgz, _opened(self.parity, write=heal_parity) as parity:
             _set_size(tgz, grid.size)
             if heal_parity:
@@ -142,13 +140,17 @@ class ChunkStore:
                 os.fdatasync(tgz)
             if findings.repaired_parity:
                 os.fdatasync(parity)
-        return RepairReport(
-            findings.verified,
-            Coherence(findings.least_parts, grid.k + m),
-            tuple(sorted(findings.repaired)),
-            tuple(sorted(findings.repaired_parity)),
-            tuple(sorted(findings.lying)),
-        )
+        return _report(findings)
+
+
+def _report(findings: RepairFindings) -> RepairReport:
+    return RepairReport(
+        findings.verified,
+        Coherence(findings.least_parts, findings.verified.grid.k + findings.verified.m),
+        tuple(sorted(findings.repaired)),
+        tuple(sorted(findings.repaired_parity)),
+        tuple(sorted(findings.lying)),
+    )
 
 
 def _lacks(verified: Verified, first: int, count: int, parity_too: bool) -> bool:

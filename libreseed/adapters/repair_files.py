@@ -8,11 +8,13 @@ code calls it in a worker thread. Sections 3.6 and 3.7 of the specification.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from libreseed.adapters.stripe_io import Progress, each_group, read_row, write_at
@@ -77,40 +79,47 @@ def make_parity(
     tgz: Path, parity: Path | None, grid: ChunkGrid, m: int, *, threads: int = 1, progress: Progress | None = None
 ) -> tuple[bytes, bytes]:
     """Write the ``.parity`` file (or nowhere); returns the digests of all data chunks and of all parity chunks."""
-    data_digests = bytearray(32 * grid.n)
-    parity_digests = bytearray(32 * grid.parity_chunks(m))
-    source = os.open(tgz, os.O_RDONLY | os.O_CLOEXEC)
-    target = -1
-    try:
+    with contextlib.ExitStack() as files:
+        source = os.open(tgz, os.O_RDONLY | os.O_CLOEXEC)
+        files.callback(os.close, source)
+        target = -1
         if parity is not None:
             target = os.open(parity, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            files.callback(os.close, target)
+        making = _ParityMaking(grid, m, source, target)
+        each_group(group_starts(grid), making.worker, threads=threads, progress=progress)
+    return bytes(making.data_digests), bytes(making.parity_digests)
 
-        def worker() -> Callable[[int], int]:
-            window = StripeWindow(grid, m)
 
-            def code(first: int) -> int:
-                window.move(first)
-                for row in range(grid.k):
-                    at = 32 * window.chunks(row).start
-                    places = read_row(source, window, row)
-                    if len(places) != len(window.chunks(row)):
-                        raise ContentRejected("chunkmap.size", f"{tgz.name} became shorter while it was read")
-                    data_digests[at : at + 32 * len(places)] = digests_of(places)
-                block = window.parity()
-                at = 32 * first * m
-                parity_digests[at : at + 32 * window.count * m] = chunk_digests(block)
-                if target >= 0:
-                    write_at(target, block, window.parity_offset)
-                return window.count
+class _ParityMaking:
+    """What the threads that make parity share: each of them fills other places of the two digest lists."""
 
-            return code
+    def __init__(self, grid: ChunkGrid, m: int, source: int, target: int) -> None:
+        self._grid = grid
+        self._m = m
+        self._source = source
+        self._target = target
+        self.data_digests = bytearray(32 * grid.n)
+        self.parity_digests = bytearray(32 * grid.parity_chunks(m))
 
-        each_group(group_starts(grid), worker, threads=threads, progress=progress)
-    finally:
-        os.close(source)
-        if target >= 0:
-            os.close(target)
-    return bytes(data_digests), bytes(parity_digests)
+    def worker(self) -> Callable[[int], int]:
+        """A function that codes the group of stripes that begins with its argument, in memory of its own."""
+        return partial(self._code, StripeWindow(self._grid, self._m))
+
+    def _code(self, window: StripeWindow, first: int) -> int:
+        window.move(first)
+        for row in range(self._grid.k):
+            chunks = window.chunks(row)
+            places = read_row(self._source, window, row)
+            if len(places) != len(chunks):
+                raise ContentRejected("chunkmap.size", "the .tgz became shorter while it was read")
+            self.data_digests[32 * chunks.start : 32 * chunks.stop] = digests_of(places)
+        parity = window.parity()
+        at = 32 * first * self._m
+        self.parity_digests[at : at + 32 * window.count * self._m] = chunk_digests(parity)
+        if self._target >= 0:
+            write_at(self._target, parity, window.parity_offset)
+        return window.count
 
 
 def hash_pieces(path: Path, piece_bytes: int) -> FilePieces:
