@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _become_the_resolver(arguments: list[str]) -> None:
     """Replace this process: one resolver, one set of flags, one exit code (services never import each other)."""
-    os.execv(sys.executable, [sys.executable, "-m", "libreseed_services.resolver.cli", *arguments])  # noqa: S606
+    start = "import sys; from libreseed_services.resolver.cli import main; sys.exit(main())"
+    os.execv(sys.executable, [sys.executable, "-c", start, *arguments])  # noqa: S606
 
 
 def _parser() -> CommandParser:

@@ -7,22 +7,27 @@ Nothing leaves this machine: all addresses are 127.0.0.x, all files lie below on
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from libreseed.adapters.terminal import human_bytes
+from libreseed.dht.records import manifest_salt, minimal_from_item
+from libreseed.package.minimal import parse_minimal
+from libreseed.repair.grid import ChunkGrid
 
 from .cast import Seeder, dht_nodes
 from .damage import flip_chunks, same_trees, scattered, too_many
 from .stage import Stage
 from .story import Story
+
+if TYPE_CHECKING:
+    from libreseed.adapters.udp import DhtNode
 
 __all__ = ["DemoOptions", "run_demo"]
 
@@ -50,7 +55,7 @@ class _Scene:
     release_id: str
     release: Path = field(init=False)
     built: Mapping[str, Any] = field(init=False)
-    bootstrap: list[str] = field(default_factory=list)
+    nodes: list[DhtNode] = field(default_factory=list)
 
     async def run(self, program: str, *arguments: object) -> Any:
         """A command of ours to its end, in a thread."""
@@ -59,15 +64,20 @@ class _Scene:
     def flags(self) -> list[str]:
         return [part for address in self.bootstrap for part in ("--bootstrap", address)]
 
+    @property
+    def bootstrap(self) -> list[str]:
+        """The first DHT nodes as ``host:port``."""
+        return ["{}:{}".format(*node.addresses[0]) for node in self.nodes[:3]]
+
 
 async def run_demo(options: DemoOptions, story: Story) -> None:
     """Play all acts and tell them to ``story``; raises when a command that must work does not."""
     stage = Stage(options.root)
-    source = options.source or await trio.to_thread.run_sync(own_sources, stage.folder("source"))
+    source: Path = options.source or await trio.to_thread.run_sync(own_sources, stage.folder("source"))
     scene = _Scene(stage, story, source, f"{options.name}@{_VERSION}")
     await _package(scene, options.name)
     async with AsyncExitStack() as cast:
-        scene.bootstrap = await cast.enter_async_context(dht_nodes(options.dht_nodes))
+        scene.nodes = await cast.enter_async_context(dht_nodes(options.dht_nodes))
         healthy = await cast.enter_async_context(Seeder.started(stage, "seeder-1", "127.0.0.101", scene.bootstrap))
         damaged = await cast.enter_async_context(Seeder.started(stage, "seeder-2", "127.0.0.102", scene.bootstrap))
         await _seed(scene, healthy, damaged)
@@ -100,11 +110,14 @@ async def _package(scene: _Scene, name: str) -> None:
 def _tell_package(scene: _Scene, seconds: float) -> None:
     built, story = scene.built, scene.story
     story.fact("directory", str(scene.source))
-    story.fact("files", built["files"], f"{built['files']} files, {human_bytes(built['bytes'])}")
+    story.fact("files", built["files"], f"{built['files']} files, {human_bytes(built['contentSize'])}")
     story.fact("package", built["size"], f"{scene.release_id}.tgz, {human_bytes(built['size'])}")
     story.fact("publisher", built["pubkey"])
-    chunks, parity = built["chunks"]["data"], built["chunks"]["parity"]
-    story.fact("chunks", chunks, f"{chunks} of 5120 bytes, {parity} of parity (Reed-Solomon)")
+    grid = built["grid"]
+    parity = grid["s"] * grid["m"]
+    story.fact(
+        "chunks", grid, f"{grid['n']} of 5120 bytes in {grid['s']} stripes, {parity} more of Reed-Solomon parity"
+    )
     story.fact("seconds", round(seconds, 3), f"{seconds:.2f} s, process start included")
 
 
@@ -115,11 +128,13 @@ async def _seed(scene: _Scene, *seeders: Seeder) -> None:
     for seeder in seeders:
         added = (await scene.run("seeder", "add", scene.release, "--state-dir", seeder.state)).demand()
         story.fact(seeder.name, seeder.listen, f"{seeder.listen}, {added['state']}")
-    stored = await seeders[0].wait_until_announced(scene.release_id)
-    story.fact("DHT", stored, f"{len(scene.bootstrap)} more nodes; the record is stored on {stored}")
-    story.claim("the packager's signed record can be read back from the DHT", stored > 0)
-    shutil.rmtree(scene.stage.root / "publisher")
-    for folder in ("release-again",):
+    await seeders[0].announced(scene.release_id)
+    minimal = parse_minimal((scene.release / f"{scene.release_id}.minimal.json").read_bytes())
+    item = await scene.nodes[-1].get_item(minimal.pubkey, manifest_salt(minimal.release))
+    story.fact("DHT", len(scene.nodes), f"{len(scene.nodes)} more nodes, the last one was asked for the record")
+    same = item is not None and minimal_from_item(item) == minimal
+    story.claim("a stranger's DHT node finds the packager's signed record", same)
+    for folder in ("publisher", "release-again"):
         shutil.rmtree(scene.stage.root / folder)
     story.aside("The publisher's machine and key are gone now.")
 
@@ -161,7 +176,7 @@ async def _disaster(scene: _Scene, healthy: Seeder, damaged: Seeder) -> None:
     story = scene.story
     story.act("Disaster")
     await healthy.kill()
-    grid, parity_rows = damaged.grid(scene.release_id)
+    grid, parity_rows = _grid(scene)
     chunks = scattered(grid, parity_rows, seed=4)
     await trio.to_thread.run_sync(flip_chunks, damaged.stored(scene.release_id, ".tgz"), chunks, 5)
     story.aside("One seeder is killed with SIGKILL. The other one's disk rots behind its back; it does not know yet.")
@@ -192,7 +207,7 @@ async def _refusals(scene: _Scene, damaged: Seeder) -> None:
     stranger = "ed25519:" + "A" * 42 + "E="
     outcome = await _try_resolve(scene, "store-3", publisher=stranger)
     story.claim(f"a publisher who signed nothing: exit {outcome.exit_code}", outcome.exit_code == 10)
-    grid, parity_rows = damaged.grid(scene.release_id)
+    grid, parity_rows = _grid(scene)
     lost = too_many(grid, parity_rows)
     await trio.to_thread.run_sync(flip_chunks, damaged.stored(scene.release_id, ".tgz"), lost, 6)
     outcome = await _try_resolve(scene, "store-4")
@@ -200,6 +215,10 @@ async def _refusals(scene: _Scene, damaged: Seeder) -> None:
     story.claim(f"one chunk more than parity can replace: exit {outcome.exit_code}", outcome.exit_code == 31)
     visible = [store for store in ("store-3", "store-4") if _installed(scene.stage.root / store)]
     story.claim("neither left anything visible", not visible)
+
+
+def _grid(scene: _Scene) -> tuple[ChunkGrid, int]:
+    return ChunkGrid(int(scene.built["size"])), int(scene.built["grid"]["m"])
 
 
 def _installed(store: Path) -> bool:
@@ -222,8 +241,3 @@ def own_sources(into: Path) -> Path:
         if (checkout / name).is_dir():
             shutil.copytree(checkout / name, into / name, ignore=skip)
     return into
-
-
-def colour_stream(quiet: bool) -> Any:
-    """Where the story is told: stdout, or nowhere."""
-    return None if quiet else sys.stdout

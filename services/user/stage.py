@@ -1,7 +1,7 @@
 """Where the demo plays: its folders, the other commands as real processes, and damage done to real files.
 
 Everything lives below one folder and on loopback addresses; ports are chosen by the system. The commands are run as a
-user would run them (``python -m``, so that an uninstalled checkout works too), with the user's own settings kept out.
+user would, by this interpreter, with the user's own settings kept out.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class Stage:
 
     @staticmethod
     def _line(program: str, arguments: Sequence[object]) -> list[str]:
-        return [sys.executable, "-m", _MODULES[program], *map(str, arguments)]
+        start = f"import sys; from {_MODULES[program]} import main; sys.exit(main())"
+        return [sys.executable, "-c", start, *map(str, arguments)]
 
     def _environment(self) -> dict[str, str]:
         """The caller's environment without settings of ours, with every default place below the root."""
