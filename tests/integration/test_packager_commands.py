@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import shutil
 import signal
 import stat
@@ -400,13 +399,10 @@ def test_a_full_disk_leaves_nothing(place: Path, room: int) -> None:
     """RLIMIT_FSIZE stops the .tgz, or the parity, in the middle of a write."""
     (place / "tree" / "noise").write_bytes(os.urandom(120_000))
     before = sorted(place.rglob("*"))
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room})); {COMMAND[2]}"
+    line = ["build", "tree", "--name", "n", "--version", "1.0.0", "--key", "key", "--out", "out", "--json"]
     result = subprocess.run(
-        [*COMMAND, "build", "tree", "--name", "n", "--version", "1.0.0", "--key", "key", "--out", "out", "--json"],
-        cwd=place,
-        capture_output=True,
-        check=False,
-        timeout=60,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+        [sys.executable, "-c", limited, *line], cwd=place, capture_output=True, check=False, timeout=60
     )
     if room < 131_072:
         assert result.returncode == 50
