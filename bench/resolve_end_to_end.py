@@ -53,7 +53,7 @@ class Scene:
         self.work, self.release, self.id = work, release, release.name
         self.host, port = str(status["listen"][0]).rsplit(":", 1)
         self.port = int(port)
-        self.dht = status["dht"]["addresses"][0]
+        self.dht = status["dht"]["listen"][0]
         self.tracker = tracker_for(self.host, self.port)
         self.timings: list[dict[str, float]] = []
         self.peaks: list[int] = []

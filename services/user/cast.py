@@ -33,10 +33,8 @@ async def dht_nodes(count: int) -> AsyncIterator[list[DhtNode]]:
     nodes: list[DhtNode] = []
     async with trio.open_nursery() as nursery:
         for number in range(count):
-            options = DhtOptions(
-                listen=((f"127.0.0.{11 + number}", 0),), bootstrap=tuple(other.addresses[0] for other in nodes[:3])
-            )
-            node = DhtNode(options)
+            known = tuple(other.addresses[0] for other in nodes[:3])
+            node = DhtNode(DhtOptions(listen=((f"127.0.0.{11 + number}", 0),), bootstrap=known))
             await nursery.start(node.run)
             nodes.append(node)
         yield nodes

@@ -73,7 +73,9 @@ class _Scene:
 async def run_demo(options: DemoOptions, story: Story) -> None:
     """Play all acts and tell them to ``story``; raises when a command that must work does not."""
     stage = Stage(options.root)
-    source: Path = options.source or await trio.to_thread.run_sync(own_sources, stage.folder("source"))
+    source = options.source
+    if source is None:
+        source = await trio.to_thread.run_sync(own_sources, stage.folder("source"))
     scene = _Scene(stage, story, source, f"{options.name}@{_VERSION}")
     await _package(scene, options.name)
     async with AsyncExitStack() as cast:
