@@ -61,7 +61,7 @@ async def test_damage_to_the_unfinished_download_is_found_and_healed(tmp_path: P
         outcome = await it.resolve()
         assert_installed(sample, outcome.path)
         assert outcome.chunks["healed"] == len(victims)
-        assert outcome.chunks["reused"] == len(before) - len(victims)
+        assert outcome.chunks["reused"] >= len(before) - len(victims)  # pieces finished but not journaled count too
         assert outcome.chunks["downloaded"] == sample.layout.grid.n - outcome.chunks["reused"]
 
 
