@@ -209,6 +209,6 @@ def _ignore_spec(root: int) -> GitIgnoreSpec | None:
     from pathspec.patterns.gitignore import GitIgnorePatternError
 
     try:
-        return GitIgnoreSpec.from_lines(data.decode("utf-8").splitlines())
+        return GitIgnoreSpec.from_lines(line.removesuffix("\r") for line in data.decode("utf-8").split("\n"))
     except (UnicodeDecodeError, GitIgnorePatternError) as error:
         raise ContentRejected("tree.ignore-file", f"{IGNORE_FILE}: {error}") from error

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from libreseed.adapters import tree_hash
 from libreseed.adapters.tree import Tree, collect
@@ -97,6 +99,23 @@ def test_what_is_ignored_is_not_judged(root: Path) -> None:
     (root / "bad\\name").touch()
     (root / ".libreseedignore").write_text(".git\nlink\nbad*\n")
     assert _paths(collect(root)) == [".libreseedignore", "a.txt", "d/run", "d/é"]
+
+
+def test_lines_of_ignore_rules_end_with_lf_only(root: Path) -> None:
+    (root / "x\u2028y").touch()
+    (root / "crlf").touch()
+    (root / ".libreseedignore").write_bytes("x\u2028y\ncrlf\r\n".encode())
+    assert collect(root).ignored == ("crlf", "x\u2028y")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text(st.sampled_from("ab/*!?[]\\-# ^\t"), max_size=8), max_size=4))
+def test_any_ignore_rules_give_a_tree_or_the_declared_error(root: Path, rules: list[str]) -> None:
+    (root / ".libreseedignore").write_text("\n".join(rules))
+    try:
+        assert set(_paths(collect(root))) <= {".libreseedignore", "a.txt", "d/run", "d/é"}
+    except ContentRejected as error:
+        assert error.reason == "tree.ignore-file"
 
 
 @pytest.mark.parametrize("rules", [b"\xff\n", b"x\n" * 2**20], ids=["not UTF-8", "too large"])
