@@ -29,7 +29,7 @@ def verify_run(descriptor: int, offset: int, length: int, expected: bytes) -> by
     for at in range(0, length, _PORTION_BYTES):
         portion = memory[: min(_PORTION_BYTES, length - at)]
         got = _read_at(descriptor, portion, offset + at)
-        wanted = expected[32 * len(flags) :][: 32 * -(-len(portion) // _CHUNK)]
+        wanted = expected[32 * len(flags) : 32 * (len(flags) + -(-len(portion) // _CHUNK))]
         flags += _flags(chunk_digests(portion[:got]), wanted)
     return flags
 
