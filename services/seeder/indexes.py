@@ -12,6 +12,7 @@ import trio
 
 from libreseed import bencode, limits, wire
 from libreseed.adapters.durable import durable_write
+from libreseed.adapters.oserrors import from_oserror
 from libreseed.adapters.seed_store import SeedStore
 from libreseed.dht.items import SignedItem
 from libreseed.dht.records import ReleaseIndex, index_from_item, index_salt, parse_index
@@ -59,7 +60,14 @@ class Indexes:
             index = index_from_item(item)
         except RecordRejected:
             return  # a manifest record: the publisher has replaced a release, which is theirs to package anew
-        if (index.name, index.pubkey) in self._held and await self._take(index):
+        if (index.name, index.pubkey) not in self._held:
+            return
+        try:
+            taken = await self._take(index)
+        except OSError as error:
+            _LOG.warning("%s", from_oserror(error, "keeping a newer index").message)
+            return
+        if taken:
             _LOG.info("the index of %s was replaced by a newer one from the DHT (seq %d)", index.name, item.seq)
 
     def drop(self, name: PackageName, publisher: PublicKey) -> None:

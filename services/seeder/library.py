@@ -255,14 +255,19 @@ class Library:
 
     async def _detached(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
         """Wait for ``work``, which is the library's own: it goes on to its end when the caller is cancelled."""
-        done = trio.Event()
+        done, failure = trio.Event(), list[Exception]()
 
         async def run() -> None:
-            await work(*arguments)
+            try:
+                await work(*arguments)
+            except (LibreSeedError, OSError) as error:
+                failure.append(error)
             done.set()
 
         self._nursery.start_soon(run)
         await done.wait()
+        if failure:
+            raise failure[0]
 
     async def _conclude(self, holding: Holding, stored: Stored, health: Health) -> None:
         note = replace(
@@ -273,7 +278,10 @@ class Library:
             scrubbed_ms=time.time_ns() // 10**6,
             healed=stored.note.healed + health.healed,
         )
-        await trio.to_thread.run_sync(self.store.write_note, holding.folder, note)
+        try:
+            await trio.to_thread.run_sync(self.store.write_note, holding.folder, note)
+        except OSError as error:  # a full disk is no reason to stop seeding: the next start judges the release again
+            _LOG.warning("%s: %s", holding.key, from_oserror(error, "writing seed.json").message)
         before = holding.stored
         holding.stored = replace(stored, note=note)
         if health.healed:

@@ -6,6 +6,7 @@ second. docs/operations.md, "Monitoring", says what each means.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -86,7 +87,8 @@ class Requests:
                 return {"added": await self._library.add_index(path), "index": path.name}
             holding = await self._library.add(path)
         except LibreSeedError as error:
-            await trio.to_thread.run_sync(note_quarantine, self._library.store.quarantine, path, error)
+            with contextlib.suppress(OSError):  # a full disk must not hide why the release was refused
+                await trio.to_thread.run_sync(note_quarantine, self._library.store.quarantine, path, error)
             raise
         return {**await self._describe(holding, {}), "added": holding.key not in known}
 
