@@ -1,9 +1,9 @@
 """Matrix products over GF(2^8) by Intel's ISA-L, where its shared library can be found.
 
 zfec defines the code (section 3.6); ISA-L computes the same products some fifty times as fast, because it works in the
-same field (polynomial 0x11d). The library is the one inside the ``pyeclib`` wheel, or the system's. Before it is used it
-must multiply every byte by every other as zfec does; if it does not, or is absent, :func:`load_isal` gives ``None`` and
-zfec does the work, with equal results. Calls release the interpreter lock. Nothing here knows of stripes.
+same field (polynomial 0x11d). The library is the one inside the ``pyeclib`` wheel, or the system's. Before it is used,
+it must multiply every byte by every other as zfec does; if it does not, or is absent, :func:`load_isal` gives ``None``
+and zfec does the work, with equal results. Calls release the interpreter lock. Nothing here knows of stripes.
 """
 
 from __future__ import annotations
