@@ -37,13 +37,14 @@ class Sample:
     def first_tgz_piece(self) -> int:
         return sum(-(-self.file(suffix).stat().st_size // self.piece_length) for suffix in (".chunks", ".parity"))
 
+    def linear(self) -> bytes:
+        """The torrent's linear space: the files with their padding."""
+        files = (self.file(suffix).read_bytes() for suffix in (".chunks", ".parity", ".tgz"))
+        return b"".join(data + bytes(-len(data) % self.piece_length) for data in files)
+
     def piece(self, index: int) -> bytes:
         """The bytes of a piece, padding included."""
-        linear = b"".join(
-            data + bytes(-len(data) % self.piece_length)
-            for data in (self.file(suffix).read_bytes() for suffix in (".chunks", ".parity", ".tgz"))
-        )
-        return linear[index * self.piece_length :][: self.piece_length]
+        return self.linear()[index * self.piece_length :][: self.piece_length]
 
 
 @asynccontextmanager
