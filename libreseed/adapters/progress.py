@@ -117,7 +117,7 @@ class _Lines:
         if not final and now - self._shown_at < _LINE_EVERY_S:
             return
         self._title, self._shown_at = ("" if final else title), now
-        amount = human_bytes(done) if done else ""
+        amount = human_bytes(max(done, total or 0)) if done else ""
         if total and done and not final:
             amount = f"{100 * done // total} % of {human_bytes(total)}"
         facts = ", ".join(fact for fact in (amount, detail, "done" if final else "") if fact)
@@ -131,39 +131,43 @@ class _Lines:
 
 
 class _Bar:
+    """One bar per phase, drawn by rich; the finished ones stay above the present one."""
+
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._rich: RichProgress | None = None
         self._task: TaskID | None = None
-        self._title = ""
+        self._began_at = 0.0
 
     def _start(self) -> RichProgress:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
+        from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TextColumn("{task.fields[detail]}", markup=False),
-        )
-        rich = RichProgress(*columns, console=Console(file=self._stream))
+        title = TextColumn("{task.description}", markup=False)
+        facts = TextColumn("{task.fields[facts]}", markup=False)
+        rich = RichProgress(title, BarColumn(), facts, console=Console(file=self._stream))
         rich.start()
         return rich
 
     def show(self, title: str, done: int, total: int | None, detail: str, *, final: bool) -> None:
         if self._rich is None:
             self._rich = self._start()
-        if title != self._title or self._task is None:
-            self._title = title
-            self._task = self._rich.add_task(title, total=total, detail="")
+        if self._task is None:
+            self._task = self._rich.add_task(title, total=total, facts="")
+            self._began_at = time.monotonic()
         if final:
-            total = max(done, total or 0)
-        self._rich.update(self._task, completed=done, total=total, detail=detail)
+            done = total = max(done, total or 1)
+        facts = [self._amount(done, total), detail] if total != 1 else [detail]
+        self._rich.update(self._task, completed=done, total=total, facts=", ".join(fact for fact in facts if fact))
         if final:
-            self._title = ""
+            self._task = None
+
+    def _amount(self, done: int, total: int | None) -> str:
+        lasted = time.monotonic() - self._began_at
+        rate = f" at {human_bytes(done / lasted)}/s" if done and lasted > 0.1 else ""
+        of = f" of {human_bytes(total)}" if total and done != total else ""
+        return human_bytes(done) + of + rate if done else ""
 
     def note(self, text: str) -> None:
         if self._rich is None:
