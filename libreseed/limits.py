@@ -61,6 +61,9 @@ PIECE_BYTES_MIN = 16 * 2**10
 PIECE_BYTES_MAX = 4 * 2**20
 METAINFO_BYTES = 64 * 2**20  # a .torrent; 1 TiB with the most parity needs 27 MB
 METAINFO_FRAME_BYTES = 4 * 2**10  # of a .torrent, all but its hashes
+LEGACY_CALLERS = 64  # clients with a wrong info-hash that are served at once
+LEGACY_HANDSHAKE_SECONDS = 10
+LEGACY_PORTION_BYTES = 256 * 2**10
 TORRENT_INFO_BYTES = 32 * 2**20  # an info dictionary taken from a peer (BEP 9)
 
 PEER_BLOCK_BYTES = 16 * 2**10  # what one request to a peer may ask for (BEP 3)
@@ -133,6 +136,13 @@ PIECE_FAILURES_MOST = 8  # after which no peer is asked for the whole piece
 # --- 3.10 Silexium ---------------------------------------------------------------------------------------------------
 LOG_ENTRIES = 2**48
 LOG_PROOF_HASHES = 64  # in one proof, the roots counted
+OTS_BYTES = 16 * 2**10
+OTS_OPERATIONS = 512  # attestations counted
+OTS_MESSAGE_BYTES = 4096
+OTS_ATTESTATION_BYTES = 8192
+OTS_URI_BYTES = 1000
+BITCOIN_HEIGHT = 2**31 - 1
+BITCOIN_HEADERS = 2**21  # taken at one time; 160 MiB, twice what there is in 2026
 LOG_TRAIL = 64  # heads remembered besides the largest
 LOG_MEMORY_BYTES = 128 * 2**10
 CLOCK_SKEW_SECONDS = 300

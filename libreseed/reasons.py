@@ -179,7 +179,6 @@ _TABLE += [
         "archive.entries",
         "archive.fifo",
         "archive.file-and-folder",
-        "archive.file-size",
         "archive.folder",
         "archive.format",
         "archive.global-header",
@@ -323,7 +322,12 @@ _TABLE += [
 
 # The user's command.
 _TABLE += [
-    *_rows(Exit.CONTENT_REJECTED, "Run it with LIBRESEED_DEBUG=1 --keep DIR and look there.", "demo.command-failed", "demo.daemon"),
+    *_rows(
+        Exit.CONTENT_REJECTED,
+        "Run it with LIBRESEED_DEBUG=1 --keep DIR and look there.",
+        "demo.command-failed",
+        "demo.daemon",
+    ),
     *_rows(Exit.NOT_FOUND, "Name a directory that exists.", "demo.directory"),
     *_rows(Exit.NOT_FOUND, "'libreseed list' shows what is installed.", "notfound.installed"),
     *_rows(Exit.NOT_FOUND, "'libreseed trust list' shows the pins.", "notfound.pin"),
@@ -353,7 +357,31 @@ _TABLE += [
         _ASK_SIGNER,
         "silexium.attestation",
         "silexium.manifest",
+        "silexium.ots",
+        "silexium.ots-digest",
         "silexium.signature",
+    ),
+    *_rows(
+        Exit.SILEXIUM_REJECTED,
+        "Give block headers from a Bitcoin node or another mirror; these are damaged, forged or of another chain.",
+        "silexium.header",
+        "silexium.header-bits",
+        "silexium.header-link",
+        "silexium.header-pin",
+        "silexium.header-root",
+        "silexium.header-time",
+        "silexium.header-work",
+    ),
+    *_rows(
+        Exit.SILEXIUM_REJECTED,
+        "Give newer block headers: those at hand do not reach the block, or not enough lie on top of it.",
+        "silexium.header-confirmations",
+        "silexium.header-missing",
+    ),
+    *_rows(
+        Exit.SILEXIUM_REJECTED,
+        "Wait some hours until Bitcoin has confirmed the stamp, and let the server upgrade its proof.",
+        "silexium.ots-pending",
     ),
     *_rows(
         Exit.SILEXIUM_REJECTED,
