@@ -215,6 +215,21 @@ async def test_damaged_seed_is_banned_and_readmitted_for_the_rest(sample: Sample
         assert await pieces_done(torrent, sample.pieces - 1) == set(range(sample.pieces)) - {bad}
 
 
+async def test_good_chunks_of_a_failed_piece_lie_in_the_file(tmp_path: Path, target: Path) -> None:
+    sample = make_sample(tmp_path / "big", 2**20, 2**18)
+    bad = sample.first_tgz_piece + 1
+    async with session("127.0.0.1") as a, session("127.0.0.2") as b:
+        a.seed(sample.metainfo, sample.folder)
+        good = sample.file().read_bytes()[2**18 : 2**19]
+        damage(sample, bad)
+        torrent = b.fetch(sample.v2, RELEASE, target, peers=a.addresses)
+        await torrent.want([4 if index == bad else 0 for index in range(sample.pieces)])
+        await events_until(torrent, PieceFailed)
+        there = (target / f"{RELEASE}.tgz").read_bytes()[2**18 : 2**19]
+        chunks = range(0, 2**18, 5120)
+        assert sum(there[at : at + 5120] == good[at : at + 5120] for at in chunks) == len(chunks) - 1
+
+
 async def test_lost_pieces_are_no_longer_offered(sample: Sample, target: Path) -> None:
     lost = {2, 11}
     keep = set(range(sample.pieces)) - lost

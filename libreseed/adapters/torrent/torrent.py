@@ -75,8 +75,8 @@ class Torrent:
         self._removed = trio.Event()
         self._links: set[Address] = set()
         self._have: list[bool] = []  # pieces whose bytes are in their files
-        self._passed: set[int] = set()  # pieces that passed their hash and wait for a flush
-        self._flushing: set[int] = set()  # pieces that the flush under way covers
+        self._verdicts: list[PieceDone | PieceFailed] = []  # what waits for a flush
+        self._flushing: list[PieceDone | PieceFailed] = []  # what the flush under way covers
         self._flushed = trio.Event()
         self._checked = trio.Event()  # libtorrent has settled what it has; unset while it hashes files
 
@@ -175,8 +175,7 @@ class Torrent:
         self._handle = handle
         self._checked = trio.Event()
         self._links.clear()
-        self._passed.clear()
-        self._flushing.clear()
+        self._verdicts, self._flushing = [], []
         if have is not None:
             self._have = have
             self._renamed = True
@@ -196,8 +195,8 @@ class Torrent:
             raise trio.ClosedResourceError("the torrent was removed from its session") from error
 
     async def _settle(self) -> None:
-        """Wait until every piece that passed is in its file and reported."""
-        while (self._passed or self._flushing) and not self._removed.is_set():
+        """Wait until everything that libtorrent said about pieces so far is on disk and reported."""
+        while (self._verdicts or self._flushing) and not self._removed.is_set():
             await self._flushed.wait()
 
     def _on_metadata(self) -> None:
@@ -209,24 +208,25 @@ class Torrent:
     def _on_piece_passed(self, index: int) -> None:
         # libtorrent repeats the pieces that were there at the start, and those that a rescan finds
         if self._checked.is_set() and not self._have[index]:
-            self._passed.add(index)
+            self._verdicts.append(PieceDone(index))
+
+    def _on_piece_failed(self, index: int) -> None:
+        self._verdicts.append(PieceFailed(index))  # after a flush too: its good chunks are worth reading
 
     def _flush(self) -> None:
-        """Begin a flush if pieces wait for one; called after every batch of alerts."""
-        if self._passed and not self._flushing:
-            self._flushing, self._passed = self._passed, set()
+        """Begin a flush if verdicts wait for one; called after every batch of alerts."""
+        if self._verdicts and not self._flushing:
+            self._flushing, self._verdicts = self._verdicts, []
             self._flushed = trio.Event()
             self._handle.flush_cache()
 
     def _on_flushed(self) -> None:
-        for index in sorted(self._flushing):
-            self._have[index] = True
-            self.events.put(PieceDone(index))
-        self._flushing.clear()
+        for event in self._flushing:
+            if isinstance(event, PieceDone):
+                self._have[event.index] = True
+            self.events.put(event)
+        self._flushing = []
         self._flushed.set()
-
-    def _on_piece_failed(self, index: int) -> None:
-        self.events.put(PieceFailed(index))
 
     def _on_checked(self) -> None:
         self._checked.set()
