@@ -1,8 +1,8 @@
 """The one place where a path that came from outside becomes a path on this disk.
 
-``confine`` joins, and refuses what could leave its root; :class:`ConfinedDirectory` creates files below an open
-directory without ever resolving a name that it did not make itself. Neither reads content. Specification:
-``archive.md``, section 5.
+``confine`` takes a path apart and refuses what could leave its root; :class:`ConfinedDirectory` creates files below an
+open directory without ever resolving a name that it did not make itself. Neither reads content.
+Specification: ``archive.md``, 5.
 """
 
 from __future__ import annotations
@@ -22,18 +22,12 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def confine(root: Path, path: str, area: str = "archive") -> Path:
-    """``root / path`` for a legal package path, if no part of it that exists below ``root`` is a symbolic link.
+def confine(path: str) -> list[str]:
+    """The segments of a path that came from outside, each a plain name that stays below whatever it is opened in.
 
-    ``root`` itself is trusted. Raises :class:`ContentRejected` (``area.path``, ``area.path-bounds``, ``area.symlink``).
-    The check holds for this moment: where others may write below ``root``, use :class:`ConfinedDirectory`.
+    Raises :class:`ContentRejected` (``archive.path``, ``archive.path-bounds``); nothing is rewritten.
     """
-    place = root
-    for segment in check_path(path, area).split("/"):
-        place = place / segment
-        if place.is_symlink():
-            raise ContentRejected(f"{area}.symlink", f"{place} is a symbolic link", evidence={"path": path})
-    return place
+    return check_path(path, "archive").split("/")
 
 
 class ConfinedDirectory:
@@ -56,7 +50,7 @@ class ConfinedDirectory:
 
     def create(self, path: str) -> int:
         """A descriptor, open for writing, of the new file ``path`` (mode 0600 for now); the caller closes it."""
-        *folders, name = check_path(path, "archive").split("/")
+        *folders, name = confine(path)
         self._enter(folders)
         try:
             return os.open(name, _NEW_FILE, 0o600, dir_fd=self._open[-1][1])
