@@ -74,6 +74,7 @@ class Upkeep:
         self._grace = grace
         self._retry = retry
         self._entries: dict[Duty, _Entry] = {}
+        self._owned: dict[str, list[Duty]] = {}
         self._heap: list[tuple[float, Duty]] = []  # entries that no longer match their duty's ``due`` are stale
 
     def __len__(self) -> int:
@@ -86,11 +87,12 @@ class Upkeep:
         if duty in self._entries:
             return
         self._entries[duty] = _Entry(interval, now + delay, now + delay + interval * (1 + self._grace))
+        self._owned.setdefault(duty.owner, []).append(duty)
         heapq.heappush(self._heap, (now + delay, duty))
 
     def discard(self, owner: str) -> None:
         """Forget all duties of ``owner``, those in progress too: their later outcome is ignored."""
-        for duty in [duty for duty in self._entries if duty.owner == owner]:
+        for duty in self._owned.pop(owner, []):
             del self._entries[duty]
 
     def next_time(self) -> float | None:

@@ -9,6 +9,7 @@ DESIGN 3.8.
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -55,6 +56,9 @@ class Announcer:
         self._on_newer: Callable[[SignedItem], Awaitable[None]] | None = None
         self._upkeep = Upkeep(random=random.SystemRandom().random, retry=config.retry_interval)
         self._owners: dict[str, Findable] = {}
+        self._named: dict[PackageName, dict[str, SignedItem]] = {}
+        self._next_alarms = -math.inf
+        self._alarm_pause = min(30.0, config.peer_interval / 8)
         self._changed = trio.Event()
         self.puts = 0
         self.put_failures = 0
@@ -67,10 +71,11 @@ class Announcer:
 
     def keep(self, owner: str, what: Findable) -> None:
         """Do everything for ``owner`` at once, and again for as long as it is not dropped."""
-        self._upkeep.discard(owner)
+        self.drop(owner)
         self._owners[owner] = what
         now = trio.current_time()
         if what.record is not None:
+            self._named.setdefault(what.name, {})[owner] = what.record
             self._upkeep.add(Duty(owner, "record"), interval=self._config.record_interval, now=now)
         for kind in what.info_hashes:
             self._upkeep.add(Duty(owner, kind), interval=self._config.peer_interval, now=now)
@@ -79,13 +84,17 @@ class Announcer:
 
     def drop(self, owner: str) -> None:
         """Stop: other nodes forget what is not repeated."""
-        self._owners.pop(owner, None)
+        what = self._owners.pop(owner, None)
         self.confirmed.pop(owner, None)
         self._upkeep.discard(owner)
+        if what is not None and what.record is not None:
+            self._named[what.name].pop(owner)
+            if not self._named[what.name]:
+                del self._named[what.name]
 
     def records_of(self, name: PackageName) -> list[SignedItem]:
         """The signed records held for ``name``: what ``ls_records`` answers."""
-        return [what.record for what in self._owners.values() if what.name == name and what.record is not None]
+        return list(self._named.get(name, {}).values())
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled."""
@@ -102,8 +111,8 @@ class Announcer:
     async def _wait(self, *, busy: bool) -> None:
         """Until something can be done: it is due, one has ended, one was added; else until an alarm could be raised."""
         due = None if busy else self._upkeep.next_time()
-        longest = self._config.peer_interval / 8
-        with trio.move_on_after(longest if due is None else min(max(0.0, due - trio.current_time()), longest)):
+        pause = self._alarm_pause if due is None else max(0.0, due - trio.current_time())
+        with trio.move_on_after(min(pause, self._alarm_pause)):
             await self._changed.wait()
         if self._changed.is_set():
             self._changed = trio.Event()
@@ -153,16 +162,16 @@ class Announcer:
         return f"{report.accepted} of {report.asked} nodes took the record, none gave it back"
 
     def _log_alarms(self) -> None:
-        for alarm in self._upkeep.take_alarms(trio.current_time()):
+        now = trio.current_time()
+        if now < self._next_alarms:  # it looks at every duty, so not at every turn
+            return
+        self._next_alarms = now + self._alarm_pause
+        for alarm in self._upkeep.take_alarms(now):
+            duty, fault = alarm.duty, alarm.last_fault or "no answer yet"
             if alarm.raised:
-                _LOG.warning(
-                    "ALARM %s: %s is overdue: %s",
-                    alarm.duty.owner,
-                    alarm.duty.kind,
-                    alarm.last_fault or "no answer yet",
-                )
+                _LOG.warning("ALARM %s: %s is overdue: %s", duty.owner, duty.kind, fault)
             else:
-                _LOG.warning("%s: %s has caught up", alarm.duty.owner, alarm.duty.kind)
+                _LOG.warning("%s: %s has caught up", duty.owner, duty.kind)
 
     def lags(self) -> dict[str, int]:
         """Owner -> whole seconds (at least 1) by which its worst duty is overdue; only those that are late."""

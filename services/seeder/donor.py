@@ -38,8 +38,9 @@ def donate_small_files(stored: Stored, found: Found) -> None:
 
 def donate_chunks(stored: Stored, found: Found, bad: Iterable[range]) -> int:
     """Copy the ``bad`` data chunks that verify from ``found``'s .tgz; returns how many did. The caller checks anew."""
-    assert stored.chunk_map is not None
-    store, grid, taken = ChunkStore(stored.chunk_map, stored.file(".tgz")), stored.chunk_map.grid, 0
+    chunks = read_bounded(stored.file(".chunks"), largest_map(stored.minimal.size))
+    chunk_map = parse_chunk_map(chunks, expected=stored.minimal.chunks, size=stored.minimal.size)
+    store, grid, taken = ChunkStore(chunk_map, stored.file(".tgz")), chunk_map.grid, 0
     with ReleaseFiles.of_release(found.folder, found.release).tgz.open("rb") as source:
         for number in (number for run in bad for number in run):
             offset, length = grid.chunk(number)

@@ -14,7 +14,6 @@ import trio
 
 from libreseed import limits
 from libreseed.adapters.chunk_store import ChunkStore, RepairReport
-from libreseed.adapters.durable import durable_write
 from libreseed.adapters.seed_store import SeedStore
 from libreseed.errors import LocalFault
 from libreseed.repair.chunkmap import ChunkMap
@@ -63,7 +62,6 @@ async def check_release(
 ) -> tuple[Stored, Health]:
     """Read everything anew, put right what can be, and read it again; returns the release as it is now.
 
-    ``stored`` is what is known in memory: a torrent or chunk map that was lost on disk is written again from it.
     ``before_repair`` is told of damage (and awaited) before any byte is changed. Raises LibreSeedError when no signed
     record is left, and LocalFault ``storage.io`` when the chunk map is lost and cannot be built anew.
     """
@@ -82,21 +80,13 @@ async def check_release(
 
 
 def _reread(store: SeedStore, known: Stored, meter: Meter) -> tuple[Stored, ChunkMap]:
-    """The small files as they are on disk now, mended from memory or from the large files."""
+    """The small files as they are on disk now; a lost chunk map is made anew from the large files."""
     found = open_stored(store, known.folder)
     meter.files_mended += len(found.mended)
-    if found.metainfo is None and known.metainfo is not None:
-        durable_write(found.file(".torrent"), known.metainfo.data, mode=0o600)
-        meter.files_mended += 1
-        found = replace(found, metainfo=known.metainfo)
     chunk_map = found.chunk_map
     if chunk_map is None:
-        if known.chunk_map is not None:
-            chunk_map = known.chunk_map
-            durable_write(found.file(".chunks"), chunk_map.data, mode=0o600)
-        else:
-            chunk_map = rebuild_map(found)
-            meter.bytes_hashed += found.minimal.size
+        chunk_map = rebuild_map(found)
+        meter.bytes_hashed += found.minimal.size
         if chunk_map is None:
             message = (
                 f"the chunk map of {found.minimal.release} is lost, and the other files are too damaged to build it"

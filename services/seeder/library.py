@@ -99,7 +99,7 @@ class Library:
         else:
             self._meter.files_mended += len(holding.stored.mended)
             if holding.stored.trusted and holding.stored.metainfo is not None:
-                await self._offer(holding)
+                await self._offer(holding, holding.stored)
 
     # --- taking in ---------------------------------------------------------------------------------------------------
     async def add(self, path: Path) -> Holding:
@@ -160,8 +160,8 @@ class Library:
             with trio.CancelScope(shield=True):  # what was published is also held
                 await trio.to_thread.run_sync(self.store.write_note, staging, note)
                 folder = await trio.to_thread.run_sync(self.store.publish, staging, key)
-                self.holdings[key] = Holding(key, folder, replace(stored, folder=folder))
-        await self._offer(self.holdings[key])
+                self.holdings[key] = Holding(key, folder)
+                await self._offer(self.holdings[key], replace(stored, folder=folder))
         _LOG.info("%s: seeding", key)
 
     async def _mend(self, holding: Holding, found: Found) -> None:
@@ -192,11 +192,10 @@ class Library:
                 await trio.to_thread.run_sync(manager.__exit__, None, None, None)
 
     # --- offering ----------------------------------------------------------------------------------------------------
-    async def _offer(self, holding: Holding) -> None:
+    async def _offer(self, holding: Holding, stored: Stored) -> None:
         """Put what the note says is good into the swarm, in place of what was offered before."""
-        stored = holding.stored
-        assert stored is not None and stored.metainfo is not None
-        note = stored.note
+        assert stored.metainfo is not None
+        holding.stored, note = stored.light(), stored.note
         await self.withdraw(holding)
         bad = bool(note.bad_data or note.bad_parity)
         have = offered_pieces(stored.metainfo.layout, bad_data=note.bad_data, bad_parity=note.bad_parity)
@@ -214,9 +213,7 @@ class Library:
             await self._session.remove(torrent)
 
     def _findable(self, stored: Stored) -> Findable:
-        hashes: dict[str, bytes] = {}
-        if stored.metainfo is not None:
-            hashes = {"peers-v1": stored.metainfo.v1, "peers-v2": stored.metainfo.v2.truncated}
+        hashes = {"peers-v1": stored.outline.v1, "peers-v2": stored.outline.v2} if stored.outline else {}
         return Findable(stored.minimal.name, stored.item, hashes)
 
     def _broken(self, holding: Holding, error: LibreSeedError) -> None:
@@ -283,7 +280,8 @@ class Library:
         except OSError as error:  # a full disk is no reason to stop seeding: the next start judges the release again
             _LOG.warning("%s: %s", holding.key, from_oserror(error, "writing seed.json").message)
         before = holding.stored
-        holding.stored = replace(stored, note=note)
+        stored = replace(stored, note=note)
+        holding.stored = stored.light()
         if health.healed:
             _LOG.warning("%s: repaired %d chunks from parity", holding.key, health.healed)
         if stored.metainfo is None:
@@ -291,7 +289,7 @@ class Library:
         assert before is not None
         known = (before.note.bad_data, before.note.bad_parity)
         if holding.torrent is None or known != (health.bad_data, health.bad_parity):
-            await self._offer(holding)
+            await self._offer(holding, stored)
         if holding.state == "damaged":
             _LOG.error("%s: %s", holding.key, holding.fault)
 

@@ -53,9 +53,10 @@ class Rescuer:
             await self._library.check(holding)
 
     async def _connect(self, holding: Holding, torrent: Torrent) -> None:
-        assert holding.stored is not None and holding.stored.metainfo is not None
+        assert holding.stored is not None and holding.stored.outline is not None
+        outline = holding.stored.outline
         while True:
-            for info_hash in (holding.stored.metainfo.v2.truncated, holding.stored.metainfo.v1):
+            for info_hash in (outline.v2, outline.v1):
                 try:
                     torrent.connect(await self._node.get_peers(info_hash))
                 except TransportFault:

@@ -29,7 +29,7 @@ from libreseed.torrent.layout import TorrentLayout
 from libreseed.torrent.metainfo import Metainfo, build_metainfo, parse_metainfo
 from libreseed.torrent.piecehash import FilePieces, PieceHasher
 
-__all__ = ["BULKY", "Stored", "largest_map", "open_stored", "rebuild_map", "rebuild_metainfo"]
+__all__ = ["BULKY", "Outline", "Stored", "largest_map", "open_stored", "rebuild_map", "rebuild_metainfo"]
 
 _T = TypeVar("_T")
 BULKY = (".tgz", ".parity", ".chunks")  # what a stamp is kept for
@@ -37,8 +37,19 @@ _PORTION = limits.CHUNK_BYTES * 2048  # 10 MiB, a multiple of a chunk
 
 
 @dataclass(frozen=True, slots=True)
+class Outline:
+    """What of the torrent has to be known at all times: where its pieces lie, and its two info-hashes of 20 bytes."""
+
+    layout: TorrentLayout
+    v1: bytes
+    v2: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """A release in the store. ``metainfo`` or ``chunk_map`` is None while its file is not the signed one.
+
+    ``outline`` stays when the torrent's bytes are dropped by :meth:`light`.
 
     ``trusted``: the stamps say that nothing changed since everything but the note's bad chunks was verified.
     ``mended`` names the small files that were put right while reading.
@@ -52,6 +63,16 @@ class Stored:
     note: SeedNote
     trusted: bool
     mended: tuple[str, ...] = ()
+    outline: Outline | None = None
+
+    def __post_init__(self) -> None:
+        if self.metainfo is not None:
+            outline = Outline(self.metainfo.layout, self.metainfo.v1, self.metainfo.v2.truncated)
+            object.__setattr__(self, "outline", outline)
+
+    def light(self) -> Stored:
+        """The same without chunk map and torrent, whose bytes (0.7 % of the .tgz) need not stay in memory."""
+        return replace(self, metainfo=None, chunk_map=None)
 
     def file(self, suffix: str) -> Path:
         """The path of one of the release's files."""
