@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -641,3 +642,31 @@ def test_ctrl_c_at_any_moment_leaves_the_whole_release_or_nothing(place: Path) -
             assert "Traceback" not in err
         assert sorted(place.rglob("*")) == before
     assert codes[-1] == 0 and 130 in codes
+
+
+@pytest.mark.parametrize(("second", "code"), [("sesame", 0), ("sesamo", 3), ("", 3)])
+def test_a_person_types_the_passphrase_twice(place: Path, second: str, code: int) -> None:
+    terminal, end = os.openpty()
+    with subprocess.Popen(
+        [*COMMAND, "keygen", "--out", "typed"],
+        cwd=place,
+        stdin=end,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # so that /dev/tty is not the tester's own
+    ) as process:
+        assert process.stderr is not None
+        for prompt, answer in (("New passphrase: ", "sesame"), ("The same again: ", second)):
+            assert process.stderr.read(len(prompt)) == prompt
+            os.write(terminal, answer.encode() + b"\n")
+            assert process.stderr.read(1) == "\n"
+        out, err = process.communicate(timeout=60)
+    os.set_blocking(terminal, False)
+    with contextlib.suppress(BlockingIOError):  # nothing at all was echoed
+        assert b"sesam" not in os.read(terminal, 1000)
+    os.close(end)
+    os.close(terminal)
+    assert process.returncode == code, err
+    assert (place / "typed").exists() == (code == 0)
+    assert out.startswith("ed25519:") == (code == 0)
