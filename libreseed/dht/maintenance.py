@@ -1,8 +1,8 @@
 """What a full node does unasked: join, refresh buckets, ping silent contacts, forget what expired, follow its address.
 
-A join is a walk to the own id and then one into each of the nearest buckets: without the latter some keys are never
-found (measured for the stock implementation: 16 of 300 gets). All of it is paced, so that a node that was suspended
-does not wake up with a storm.
+A join is a walk to the own id and then one into each of the large subtrees around it: without the latter some keys
+are never found (measured for the stock implementation: 16 of 300 gets). All of it is paced, so that a node that was
+suspended does not wake up with a storm.
 
 Specification: ``docs/specification/dht.md``, "Upkeep".
 """
@@ -26,7 +26,7 @@ __all__ = ["Maintenance"]
 
 TURN = 10.0  # seconds between turns
 REFRESH = 900.0  # seconds that a bucket and a contact may be silent (BEP 5)
-JOIN_BUCKETS = 6  # refreshed at once after the walk to the own id
+JOIN_WALKS = 4  # into ever smaller halves, after the walk to the own id
 TURN_BUCKETS = 1  # refreshed per turn
 TURN_PINGS = 8
 RETRY = (2.0, 5.0, 15.0, 60.0)  # seconds until the next join while nobody is known
@@ -81,9 +81,8 @@ class Maintenance:
             yield from find_node(machine, machine.node_id)
             if machine.node_count:
                 self.joined = True
-                for bucket in self._stale(0.0)[:JOIN_BUCKETS]:
-                    bucket.refreshed = self._next
-                    yield from find_node(machine, self._id_within(bucket), paths=1)
+                for depth in range(min(JOIN_WALKS, self._shared_bits())):
+                    yield from find_node(machine, self._id_at(depth), paths=1)
         finally:
             self._join = None
 
@@ -94,6 +93,22 @@ class Maintenance:
                 yield from find_node(self._machine, self._id_within(bucket), paths=1)
         finally:
             self._refresh = None
+
+    def _shared_bits(self) -> int:
+        """How many leading bits the nearest contact shares with us: about log2 of the network's size."""
+        own = int.from_bytes(self._machine.node_id, "big")
+        nearest = [table.closest(self._machine.node_id, 1) for table in self._machine.tables.values()]
+        distances = [contact.long_id ^ own for contacts in nearest for contact in contacts]
+        return 8 * ID_BYTES - min(distances).bit_length() if distances else 0
+
+    def _id_at(self, depth: int) -> bytes:
+        """A random id that shares exactly ``depth`` leading bits with ours."""
+        keep = 8 * ID_BYTES - depth
+        own = int.from_bytes(self._machine.node_id, "big")
+        drawn = int.from_bytes(self._machine.entropy(ID_BYTES), "big")
+        flipped = own ^ 1 << (keep - 1)
+        below = (1 << (keep - 1)) - 1
+        return (flipped & ~below | drawn & below).to_bytes(ID_BYTES, "big")
 
     def _id_within(self, bucket: Bucket) -> bytes:
         lower, upper = bucket.range

@@ -25,7 +25,6 @@ from libreseed.dht.nodeid import follows_address
 __all__ = ["Bucket", "Contact", "Table"]
 
 ID_BITS = 8 * ID_BYTES
-STRANGERS = 20  # contacts in a bucket from which on askers are not pinged: lookups find others soon enough
 FAILS_UNTIL_BAD = 2  # unanswered queries in a row; a known replacement takes the place after the first
 
 
@@ -203,7 +202,7 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package has no types
         bucket = self.bucket_of(info.node_id)
         if info.node_id in bucket.nodes or not bucket.has_room_for(prefix_of(info.endpoint[0])):
             return False
-        return len(bucket) < STRANGERS or bucket.has_in_range(self.node)
+        return len(bucket) < bucket.ksize or bool(bucket.has_in_range(self.node))
 
     def closest(self, target: bytes, count: int, *, good_only: bool = False) -> list[Contact]:
         """The ``count`` contacts nearest to ``target``, exactly (the package stops early, in another order).
