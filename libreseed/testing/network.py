@@ -65,7 +65,11 @@ class DatagramNetwork:
         """A node, switched on."""
         node_id = id_for_address(endpoint[0], self.entropy(ID_BYTES))
         config = NodeConfig(node_id, client=client, bootstrap=bootstrap)
-        node = SimulatedNode(NodeMachine(config, self.entropy, self.now), endpoint)
+        return self.attach(endpoint, NodeMachine(config, self.entropy, self.now))
+
+    def attach(self, endpoint: Endpoint, machine: NodeMachine) -> SimulatedNode:
+        """Put a machine on the network: a node, or what a test passes off as one."""
+        node = SimulatedNode(machine, endpoint)
         self.nodes[endpoint] = node
         self._flush(node)
         return node
