@@ -382,7 +382,9 @@ def test_21_a_join_finds_contacts_in_every_large_subtree_and_not_only_near_itsel
         contacts = node.machine.tables[4].contacts()
         assert len(contacts) >= 30
         own = int.from_bytes(node.machine.node_id, "big")
-        assert {160 - (contact.long_id ^ own).bit_length() for contact in contacts} >= set(range(4))
+        others = [int.from_bytes(other.machine.node_id, "big") for other in members if other is not node]
+        subtrees = {160 - (other ^ own).bit_length() for other in others}
+        assert {160 - (contact.long_id ^ own).bit_length() for contact in contacts} == subtrees
 
 
 def test_23_the_depth_of_a_bucket_follows_from_its_range() -> None:
