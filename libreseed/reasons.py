@@ -359,7 +359,12 @@ _TABLE += [
         "silexium.manifest",
         "silexium.ots",
         "silexium.ots-digest",
+        "silexium.ots-missing",
         "silexium.signature",
+        "silexium.tsa",
+        "silexium.tsa-certificate",
+        "silexium.tsa-imprint",
+        "silexium.tsa-missing",
     ),
     *_rows(
         Exit.SILEXIUM_REJECTED,
@@ -377,6 +382,18 @@ _TABLE += [
         "Give newer block headers: those at hand do not reach the block, or not enough lie on top of it.",
         "silexium.header-confirmations",
         "silexium.header-missing",
+    ),
+    *_rows(
+        Exit.SILEXIUM_REJECTED,
+        "Name the network in the policy only for tests: a chain that anybody can mine proves nothing.",
+        "silexium.network",
+    ),
+    *_rows(
+        Exit.SILEXIUM_REJECTED,
+        "Ask for stamps by authorities that the policy trusts, or correct the policy if you are certain.",
+        "silexium.tsa-quorum",
+        "silexium.tsa-untrusted",
+        "silexium.tsa-window",
     ),
     *_rows(
         Exit.SILEXIUM_REJECTED,
