@@ -9,7 +9,7 @@ This module does not print, log or exit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from libreseed.reasons import REASONS, Reason
@@ -31,13 +31,20 @@ class LibreSeedError(Exception):
     """Base of the tree. ``reason`` is stable for scripts; ``message`` is one line for a person.
 
     ``step`` is the resolver's step number (1..11) where one applies. ``evidence`` keeps what a later reader needs to
-    judge the verdict (raw bytes, key ids, expected and actual digests); its values must not be secrets.
+    judge the verdict (raw bytes, key ids, expected and actual digests); its values must not be secrets. ``details`` are
+    further lines for a person (a choice of commands); scripts find them in the JSON object.
     """
 
     fault: ClassVar[str] = "bug"
 
     def __init__(
-        self, reason: str, message: str, *, step: int | None = None, evidence: Mapping[str, object] | None = None
+        self,
+        reason: str,
+        message: str,
+        *,
+        step: int | None = None,
+        evidence: Mapping[str, object] | None = None,
+        details: Sequence[str] = (),
     ) -> None:
         if reason not in REASONS:
             raise AssertionError(f"undeclared reason code {reason!r}")
@@ -46,6 +53,7 @@ class LibreSeedError(Exception):
         self.message = message
         self.step = step
         self.evidence: Mapping[str, object] = dict(evidence or {})
+        self.details = tuple(details)
 
     @property
     def declared(self) -> Reason:
@@ -77,6 +85,7 @@ class LibreSeedError(Exception):
             "step": self.step,
             "message": self.message,
             "remedy": self.remedy,
+            **({"details": list(self.details)} if self.details else {}),
         }
 
 

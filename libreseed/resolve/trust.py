@@ -46,9 +46,9 @@ def pin_command(name: PackageName, key: PublicKey) -> str:
 def untrusted(request: Request, found: Sequence[PublicKey]) -> UsageFault:
     """The refusal (exit 21) that names every publisher found for the name and how to pin each."""
     name = request.release.name
-    lines = [
-        f"no publisher is trusted for {name}; {len(found)} claim{'s' if len(found) == 1 else ''} {request.release}:"
-    ]
-    lines += [f"  {key}   pin it: {pin_command(name, key)}   or once: --publisher {key}" for key in found]
+    claims = f"{len(found)} key{' claims' if len(found) == 1 else 's claim'} {request.release}"
+    message = f"no publisher is trusted for {name}; {claims}: {', '.join(map(str, found))}"
+    details = [f"to trust it from now on: {pin_command(name, key)}" for key in found]
+    details += [f"to trust it once:         --publisher {key}" for key in found]
     evidence = {"publishers": [str(key) for key in found], "commands": [pin_command(name, key) for key in found]}
-    return UsageFault("trust.unknown-publisher", "\n".join(lines), evidence=evidence)
+    return UsageFault("trust.unknown-publisher", message, evidence=evidence, details=details)
