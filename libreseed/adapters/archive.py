@@ -23,7 +23,7 @@ from libreseed.adapters.confine import ConfinedDirectory
 from libreseed.errors import ContentRejected
 from libreseed.ids import Blake3Digest, Sha256Digest
 from libreseed.package.archive_check import ArchiveCheck
-from libreseed.package.archive_reader import EntryData, EntryEnd, EntryStart
+from libreseed.package.archive_reader import EntryData, EntryEnd, EntryStart, FolderEntry
 from libreseed.package.manifest import FullManifest
 from libreseed.package.minimal import MinimalManifest
 from libreseed.package.paths import MANIFEST_PATH
@@ -118,6 +118,8 @@ class _Judge:
                         self._data(event.data)
                     elif isinstance(event, EntryEnd):
                         self._end()
+                    elif isinstance(event, FolderEntry):
+                        self._check.folder(event.path)
                 if self._progress is not None:
                     self._progress(self._size - before)
             return ExtractReport(self._check.finish(), self._files, self._size)

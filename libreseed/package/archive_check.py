@@ -10,6 +10,7 @@ computes no hash of a file and writes nothing. Specification: ``archive.md``, 4.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 from libreseed import limits
 from libreseed.errors import ContentRejected
@@ -45,6 +46,7 @@ class ArchiveCheck:
         self._manifest: FullManifest | None = None
         self._executables: frozenset[str] = frozenset()
         self._blake3: dict[str, Blake3Digest] = {}
+        self._folders: frozenset[str] | None = None  # all folders that the listed files lie in, once they are asked for
 
     @property
     def manifest(self) -> FullManifest:
@@ -72,6 +74,14 @@ class ArchiveCheck:
         if entry.mode != mode:
             message = f"{entry.path!r:.200} has mode {entry.mode:o}, the manifest says {mode:o}"
             raise ContentRejected("files.mode", message, step=9, evidence=evidence)
+
+    def folder(self, path: str) -> None:
+        """Step 9: a folder entry is above a listed file; judged at once, so that a flood of them takes no memory."""
+        if self._folders is None:
+            self._folders = frozenset(above for file in self.manifest.files for above in _folders_of(file))
+        if path not in self._folders:
+            message = f"a folder entry that is above no listed file: {path!r:.200}"
+            raise ContentRejected("archive.folder", message, step=9, evidence={"path": path})
 
     def take_manifest(self, data: bytes) -> FullManifest:
         """Step 8: verify ``manifest.json`` and compare it with the minimal manifest."""
@@ -104,3 +114,10 @@ class ArchiveCheck:
         if hashlib.sha256(build_src(lines)).digest() != manifest.files[SRC_PATH].raw:
             raise ContentRejected("src.mismatch", "SRC does not list the files of the package", step=9)
         return manifest
+
+
+def _folders_of(path: str) -> Iterator[str]:
+    cut = path.rfind("/")
+    while cut > 0:
+        yield path[:cut]
+        cut = path.rfind("/", 0, cut)

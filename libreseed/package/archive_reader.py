@@ -17,7 +17,7 @@ from libreseed.package.archive_header import Header, parse_header, parse_pax_pat
 from libreseed.package.archive_writer import BLOCK_BYTES, TAR_END, fits_name_field, padding
 from libreseed.package.paths import MANIFEST_PATH, PathSet, check_path, path_key
 
-__all__ = ["ArchiveEnd", "ArchiveEvent", "EntryData", "EntryEnd", "EntryStart", "TarReader"]
+__all__ = ["ArchiveEnd", "ArchiveEvent", "EntryData", "EntryEnd", "EntryStart", "FolderEntry", "TarReader"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,20 @@ class EntryEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class FolderEntry:
+    """A folder entry: it makes no folder, and must be above a file of the archive."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class ArchiveEnd:
     """The two zero blocks were read; ``folders`` are the folder entries that the archive held."""
 
     folders: tuple[str, ...]
 
 
-ArchiveEvent = EntryStart | EntryData | EntryEnd | ArchiveEnd
+ArchiveEvent = EntryStart | EntryData | EntryEnd | FolderEntry | ArchiveEnd
 _Step = Callable[[memoryview], Iterator[ArchiveEvent]]
 
 
@@ -118,6 +125,7 @@ class TarReader:
             raise ContentRejected("archive.entries", f"more than {limits.ARCHIVE_ENTRIES} entries")
         if header.kind == "folder":
             self._take_folder(path)
+            yield FolderEntry(path)
             return
         self._take_file(path)
         self._left, self._content_padding = header.size, padding(header.size)

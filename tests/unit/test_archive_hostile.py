@@ -17,7 +17,7 @@ from libreseed.adapters.durable import staging_directory
 from libreseed.errors import ContentRejected
 from libreseed.ids import PackageName, Version
 from libreseed.keys.ed25519 import PrivateKey
-from tests.hostile_archives import CASES, GZIP_HEADER, Forge, entry, gz, header
+from tests.hostile_archives import CASES, GZIP_HEADER, Forge, entry, gz, header, pax
 
 
 def _snapshot(root: Path) -> dict[str, tuple[int, bytes]]:
@@ -251,6 +251,18 @@ def test_a_bomb_of_the_signed_size_is_stopped_by_its_ratio(tmp_path: Path) -> No
     verdict, grown = _measure(file)
     assert verdict == "archive.ratio"
     assert grown < 60
+
+
+def test_a_flood_of_folder_entries_takes_no_memory(tmp_path: Path) -> None:
+    forge = Forge()
+    flood = b"".join(
+        pax({"path": f"{number:06}/" + "é/" * 8 + "f" * 200}) + header(b"f/", typeflag=b"5") for number in range(40_000)
+    )
+    file = tmp_path / "flood.tgz"
+    file.write_bytes(gz(forge.after("a", flood), level=1))
+    verdict, grown = _measure(file)
+    assert verdict == "archive.folder"
+    assert grown < 40
 
 
 def test_open_files_do_not_leak(store: Path) -> None:

@@ -139,6 +139,16 @@ def test_paths_that_cannot_stand_together(paths: list[str], reason: str) -> None
     assert _read(tar, []) == reason
 
 
+def test_a_file_where_a_folder_entry_is() -> None:
+    tar = entry("manifest.json", b"{}") + header(b"a/", typeflag=b"5") + entry("a", b"x") + END
+    assert _read(tar, []) == "archive.file-and-folder"
+
+
+def test_a_folder_entry_above_no_file_of_the_archive() -> None:
+    tar = entry("manifest.json", b"{}") + header(b"a/", typeflag=b"5") + entry("ab/c", b"x") + END
+    assert _read(tar, []) == "archive.folder"
+
+
 def test_order_is_that_of_utf8_bytes_not_of_utf16_units() -> None:
     paths = ["manifest.json", "e-﴾", "e-😀"]
     assert _read(b"".join(entry(path, b"") for path in paths) + END, []) == {path: (b"", 0o644) for path in paths}
