@@ -113,9 +113,17 @@ class SeederProcess:
 
 @contextlib.contextmanager
 def starting(
-    state: Path, *arguments: str, host: str | None = None, env: Mapping[str, str] | None = None, **popen: Any
+    state: Path,
+    *arguments: str,
+    host: str | None = None,
+    env: Mapping[str, str] | None = None,
+    under: tuple[str, ...] = (),
+    **popen: Any,
 ) -> Iterator[SeederProcess]:
-    """Start a daemon on ``state``; it is killed at the end of the block if it still runs."""
+    """Start a daemon on ``state``; it is killed at the end of the block if it still runs.
+
+    ``under``: a program that runs it in its own place (``setpriv``, ``prlimit``).
+    """
     address = f"libreseed-test-{os.getpid()}-{next(_NAMES)}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind("\0" + address)
@@ -125,7 +133,7 @@ def starting(
         log = state.with_name(state.name + ".log")
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [*line, *place, *arguments],
+                [*under, *line, *place, *arguments],
                 env={**clean_environment(), "NOTIFY_SOCKET": "@" + address, **(env or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,

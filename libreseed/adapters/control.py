@@ -34,10 +34,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asks for: a command and its named arguments (JSON values without floats)."""
+    """What a client asks for: a command and its named arguments (JSON values without floats).
+
+    ``descriptors`` are open files that travel beside the line (SCM_RIGHTS), for a daemon that may not open them itself.
+    The server closes them when the command has ended.
+    """
 
     command: str
     arguments: Mapping[str, wire.JsonValue]
+    descriptors: tuple[int, ...] = ()
 
     def text(self, name: str) -> str:
         """The argument ``name``, which must be a text that is not empty; raises UsageFault ``control.request``."""
@@ -57,7 +62,7 @@ def request_line(request: Request) -> bytes:
     return wire.canonical({"arguments": dict(request.arguments), "command": request.command}) + b"\n"
 
 
-def parse_request(line: bytes) -> Request:
+def parse_request(line: bytes, descriptors: tuple[int, ...] = ()) -> Request:
     """Read a request line without its LF; raises UsageFault ``control.request``."""
     try:
         document = wire.parse(line, max_bytes=limits.CONTROL_REQUEST_BYTES)
@@ -67,7 +72,7 @@ def parse_request(line: bytes) -> Request:
     command, arguments = members["command"], members["arguments"]
     if not isinstance(command, str) or not isinstance(arguments, dict):
         raise UsageFault("control.request", "'command' is a text, 'arguments' an object")
-    return Request(command, arguments)
+    return Request(command, arguments, descriptors)
 
 
 def working_line() -> bytes:
@@ -112,7 +117,7 @@ def call(path: Path, request: Request, *, on_working: Callable[[], None] = lambd
         try:
             # A daemon that refuses may have closed already; what it said is still there to be read.
             with contextlib.suppress(BrokenPipeError):
-                connection.sendall(request_line(request))
+                _send(connection, request)
             for line in _lines(connection):
                 answer = _parse_reply(line)
                 if "working" not in answer:
@@ -123,6 +128,12 @@ def call(path: Path, request: Request, *, on_working: Callable[[], None] = lambd
         except ConnectionError as error:
             raise LocalFault("config.no-daemon", f"the daemon behind {path} went away: {error}") from error
     raise LocalFault("config.no-daemon", f"the daemon behind {path} closed the connection without an answer")
+
+
+def _send(connection: socket.socket, request: Request) -> None:
+    line = request_line(request)
+    sent = socket.send_fds(connection, [line], list(request.descriptors)) if request.descriptors else 0
+    connection.sendall(line[sent:])
 
 
 def _connect(connection: socket.socket, path: Path) -> None:

@@ -10,6 +10,7 @@ It does not know what the commands mean. Protocol: :mod:`libreseed.adapters.cont
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import socket
@@ -84,12 +85,17 @@ class ControlServer:
                 self._places.release()
 
     async def _converse(self, stream: trio.SocketStream) -> None:
-        try:
-            self._authorise(stream.socket)
-            request = control.parse_request(await _read_request(stream))
-        except LibreSeedError as error:
-            await _say(stream, control.failure_line(error))
-            return
+        with contextlib.ExitStack() as files:
+            try:
+                self._authorise(stream.socket)
+                line, descriptors = await _read_request(stream, files)
+                request = control.parse_request(line, descriptors)
+            except LibreSeedError as error:
+                await _say(stream, control.failure_line(error))
+                return
+            await self._execute(stream, request)
+
+    async def _execute(self, stream: trio.SocketStream, request: control.Request) -> None:
         line: bytes | None = None  # stays so when the client goes away first
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_at_end, stream, nursery.cancel_scope)
@@ -124,10 +130,11 @@ def _owner_uids() -> frozenset[int]:
     return frozenset({0, os.geteuid()})
 
 
-async def _read_request(stream: trio.SocketStream) -> bytes:
-    line = bytearray()
+async def _read_request(stream: trio.SocketStream, files: contextlib.ExitStack) -> tuple[bytes, tuple[int, ...]]:
+    """The request line and the descriptors that came with it, which ``files`` closes."""
+    line, descriptors = bytearray(), list[int]()
     with trio.move_on_after(limits.CONTROL_REQUEST_SECONDS):
-        while data := await stream.receive_some(limits.CONTROL_REQUEST_BYTES):
+        while data := await _receive(stream, descriptors, files):
             line += data
             end = line.find(b"\n")
             if end > limits.CONTROL_REQUEST_BYTES or (end < 0 and len(line) > limits.CONTROL_REQUEST_BYTES):
@@ -135,9 +142,24 @@ async def _read_request(stream: trio.SocketStream) -> bytes:
             if 0 <= end < len(line) - 1:
                 raise UsageFault("control.request", "a connection carries one request")
             if end >= 0:
-                return bytes(line[:end])
+                return bytes(line[:end]), tuple(descriptors)
         raise UsageFault("control.request", "the connection ended within the request")
     raise UsageFault("control.request", f"no request within {limits.CONTROL_REQUEST_SECONDS} seconds")
+
+
+async def _receive(stream: trio.SocketStream, descriptors: list[int], files: contextlib.ExitStack) -> bytes:
+    space = socket.CMSG_SPACE(limits.CONTROL_DESCRIPTORS * 4)
+    data, ancillary, flags, _ = await stream.socket.recvmsg(
+        limits.CONTROL_REQUEST_BYTES, space, socket.MSG_CMSG_CLOEXEC
+    )
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            for (descriptor,) in struct.iter_unpack("i", payload[: len(payload) // 4 * 4]):
+                files.callback(os.close, descriptor)
+                descriptors.append(descriptor)
+    if flags & socket.MSG_CTRUNC or len(descriptors) > limits.CONTROL_DESCRIPTORS:
+        raise UsageFault("control.request", f"at most {limits.CONTROL_DESCRIPTORS} files can be handed over")
+    return data
 
 
 async def _cancel_at_end(stream: trio.SocketStream, scope: trio.CancelScope) -> None:

@@ -6,13 +6,16 @@ Only ``run`` imports the daemon; the others need a socket and the standard libra
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from libreseed.adapters import control
 from libreseed.adapters.console import CommandParser, Report, add_json_flag, run_command
 from libreseed.adapters.control import Request
+from libreseed.errors import LibreSeedError
 
 from .report import describe_added, describe_list, describe_scrub, describe_status
 
@@ -51,7 +54,7 @@ def _ask(arguments: argparse.Namespace) -> Report:
     socket = state_directory(arguments.config, arguments.state_dir) / "control.sock"
     command: str = arguments.command
     if command == "add":
-        answer = control.call(socket, Request("add", {"path": str(Path(arguments.path).resolve())}))
+        answer = _add(socket, Path(arguments.path).resolve())
         return Report(describe_added(answer), answer)
     if command == "remove":
         answer = control.call(socket, Request("remove", {"id": arguments.id}))
@@ -61,6 +64,19 @@ def _ask(arguments: argparse.Namespace) -> Report:
         return Report(describe_scrub(answer), answer)
     answer = control.call(socket, Request(command, {}))
     return Report((describe_list if command == "list" else describe_status)(answer), answer)
+
+
+def _add(socket: Path, path: Path) -> dict[str, Any]:
+    """Hand the files over, opened; what this process cannot open either is left to the daemon to judge."""
+    from .source import locate, opened
+
+    with contextlib.ExitStack() as files:
+        try:
+            descriptors = files.enter_context(opened(locate(path)))
+        except LibreSeedError:
+            return control.call(socket, Request("add", {"path": str(path)}))
+        arguments = {"path": str(path), "files": list(descriptors)}
+        return control.call(socket, Request("add", arguments, tuple(descriptors.values())))
 
 
 def _parser() -> CommandParser:

@@ -14,7 +14,6 @@ from libreseed import limits
 from libreseed.adapters.bounded_file import read_bounded
 from libreseed.adapters.chunk_store import ChunkStore
 from libreseed.adapters.durable import durable_write
-from libreseed.adapters.release_folder import ReleaseFiles
 from libreseed.errors import ContentRejected
 from libreseed.repair.chunkmap import parse_chunk_map
 from libreseed.torrent.metainfo import parse_metainfo
@@ -27,10 +26,10 @@ __all__ = ["donate_chunks", "donate_small_files"]
 
 def donate_small_files(stored: Stored, found: Found) -> None:
     """Write the chunk map and the torrent of ``found`` into the copy; raises ContentRejected unless they hold."""
-    source, minimal = ReleaseFiles.of_release(found.folder, found.release), stored.minimal
-    chunks = read_bounded(source.path(".chunks"), largest_map(minimal.size))
+    source, minimal = found.source, stored.minimal
+    chunks = source.read(source.path(".chunks"), largest_map(minimal.size))
     parse_chunk_map(chunks, expected=minimal.chunks, size=minimal.size)
-    torrent = read_bounded(source.path(".torrent"), limits.METAINFO_BYTES)
+    torrent = source.read(source.path(".torrent"), limits.METAINFO_BYTES)
     parse_metainfo(torrent, minimal.release, minimal)
     durable_write(stored.file(".chunks"), chunks, mode=0o600)
     durable_write(stored.file(".torrent"), torrent, mode=0o600)
@@ -41,12 +40,14 @@ def donate_chunks(stored: Stored, found: Found, bad: Iterable[range]) -> int:
     chunks = read_bounded(stored.file(".chunks"), largest_map(stored.minimal.size))
     chunk_map = parse_chunk_map(chunks, expected=stored.minimal.chunks, size=stored.minimal.size)
     store, grid, taken = ChunkStore(chunk_map, stored.file(".tgz")), chunk_map.grid, 0
-    with ReleaseFiles.of_release(found.folder, found.release).tgz.open("rb") as source:
+    reader = found.source.open(found.source.path(".tgz"))
+    try:
         for number in (number for run in bad for number in run):
             offset, length = grid.chunk(number)
-            data = os.pread(source.fileno(), length, offset)
             with contextlib.suppress(ContentRejected):  # bad there, too
-                store.write_chunk(number, data)
+                store.write_chunk(number, os.pread(reader, length, offset))
                 taken += 1
+    finally:
+        os.close(reader)
     store.sync()
     return taken

@@ -10,26 +10,25 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from libreseed import limits
 from libreseed.adapters.oserrors import from_oserror
-from libreseed.adapters.release_folder import SUFFIXES, ReleaseFiles, verify_release
+from libreseed.adapters.release_folder import ReleaseFiles, verify_release
 from libreseed.adapters.seed_store import SeedNote
 from libreseed.adapters.watcher import Nobody
-from libreseed.errors import LocalFault, Malformed, NotFound, RecordRejected, UsageFault
+from libreseed.errors import LocalFault, NotFound, RecordRejected
 from libreseed.ids import ReleaseId
 from libreseed.package.minimal import MinimalManifest, check_not_ahead, parse_minimal
 
+from .source import SUFFIXES, Source
 from .stopping import stop_if
 from .stored import Stored
 
-__all__ = ["INDEX_SUFFIX", "Found", "copy_release", "find_release", "read_index", "take_in"]
+__all__ = ["Found", "copy_release", "find_release", "take_in"]
 
-INDEX_SUFFIX = ".index.dht.json"
 _STEP = 16 * 2**20  # bytes between two looks at whether the add was cancelled
 # What copy_file_range answers where it is not possible: other file systems, special ones, old kernels, seccomp.
 _NO_RANGE_COPY = frozenset({errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.ETXTBSY})
@@ -37,102 +36,48 @@ _NO_RANGE_COPY = frozenset({errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.E
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A release folder that has all six files and a minimal manifest whose signatures hold; no more is verified yet.
+    """A source that has all six files and a minimal manifest whose signatures hold; no more is verified yet.
 
     ``total`` is the size of all files in bytes. ``index`` is the release index beside the folder, not verified yet.
     """
 
-    folder: Path
-    release: ReleaseId
+    source: Source
     minimal: MinimalManifest
     total: int
     index: bytes | None
 
+    @property
+    def release(self) -> ReleaseId:
+        """``name@version``."""
+        return self.source.release
 
-def find_release(path: Path, *, now_ms: int, max_package_bytes: int) -> Found:
-    """Look at a release folder, or at the .tgz in it; blocks.
+
+def find_release(source: Source, *, now_ms: int, max_package_bytes: int) -> Found:
+    """Look at a release before anything is copied; blocks.
 
     Raises NotFound (``notfound.file``) for what is not there, RecordRejected (``minimal.*``) for a bad manifest, and
     LocalFault (``storage.quota``) for a package above the operator's limit.
     """
-    try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise from_oserror(error, "the release to add") from error
-    folder, release = (path, _release_in(path)) if stat.S_ISDIR(mode) else (path.parent, _release_of(path))
-    sizes = {suffix: _size(folder / f"{release}{suffix}") for suffix in SUFFIXES}
-    minimal = parse_minimal(_read(folder / f"{release}.minimal.json", limits.MINIMAL_BYTES))
+    release = source.release
+    total = sum(source.size(source.path(suffix)) for suffix in SUFFIXES)
+    minimal = parse_minimal(source.read(source.path(".minimal.json"), limits.MINIMAL_BYTES))
     if minimal.release != release:
         message = f"the files are named {release}, the manifest says {minimal.release}"
         raise RecordRejected("minimal.other-release", message)
     check_not_ahead(minimal, now_ms)
     if minimal.size > max_package_bytes:
-        raise LocalFault(
-            "storage.quota", f"{release} has {minimal.size} bytes, max-package-bytes is {max_package_bytes}"
-        )
-    index = folder.parent / f"{release.name}{INDEX_SUFFIX}"
-    return Found(folder, release, minimal, sum(sizes.values()), read_index(index) if index.is_file() else None)
-
-
-def read_index(path: Path) -> bytes:
-    """The bytes of a release index file, bounded."""
-    return _read(path, limits.INDEX_RECORD_BYTES)
-
-
-def _release_in(folder: Path) -> ReleaseId:
-    named = sorted(path.name for path in folder.glob("[!.]*.minimal.json"))
-    if not named:
-        raise NotFound("notfound.file", f"{folder} is no release folder: it has no NAME@VERSION.minimal.json")
-    if len(named) > 1:
-        raise UsageFault("usage", f"{folder} holds several releases: name the .tgz of one")
-    return _parse_id(named[0].removesuffix(".minimal.json"), folder / named[0])
-
-
-def _release_of(file: Path) -> ReleaseId:
-    for suffix in SUFFIXES:
-        if file.name.endswith(suffix):
-            return _parse_id(file.name.removesuffix(suffix), file)
-    raise UsageFault("usage", f"{file} is neither a release folder nor a file of one (NAME@VERSION.tgz)")
-
-
-def _parse_id(text: str, file: Path) -> ReleaseId:
-    try:
-        return ReleaseId.parse(text)
-    except Malformed as error:
-        raise UsageFault("usage", f"{file} is not named like a file of a release: {error.message}") from error
-
-
-def _size(path: Path) -> int:
-    try:
-        status = os.lstat(path)
-    except OSError as error:
-        raise from_oserror(error, "a release has six files") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise UsageFault("usage", f"{path} is not a regular file")
-    return status.st_size
-
-
-def _read(path: Path, most: int) -> bytes:
-    descriptor = _open(path)
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(most + 1)  # one more: the parser refuses it as too large
-
-
-def _open(path: Path) -> int:
-    """Open a regular file, following no link and waiting for no pipe."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UsageFault("usage", f"{path} is not a regular file")
-    return descriptor
+        message = f"{release} has {minimal.size} bytes, max-package-bytes is {max_package_bytes}"
+        raise LocalFault("storage.quota", message)
+    index = source.read(source.index, limits.INDEX_RECORD_BYTES) if source.has(source.index) else None
+    return Found(source, minimal, total, index)
 
 
 def copy_release(found: Found, into: Path, *, most: int, cancelled: threading.Event) -> None:
     """Copy the six files, at most ``most`` bytes of them; raises ``Stopped`` soon after ``cancelled`` is set."""
     left = most
     for suffix in SUFFIXES:
-        name = f"{found.release}{suffix}"
-        left -= _copy(found.folder / name, into / name, left, cancelled)
+        path = found.source.path(suffix)
+        left -= _copy(found.source.open(path), into / path.name, left, cancelled)
 
 
 def take_in(found: Found, staging: Path, now_ms: int, cancelled: threading.Event) -> Stored:
@@ -172,8 +117,8 @@ class _StopWatch(Nobody):
         stop_if(self._cancelled)
 
 
-def _copy(source: Path, target: Path, most: int, cancelled: threading.Event) -> int:
-    reader = _open(source)
+def _copy(reader: int, target: Path, most: int, cancelled: threading.Event) -> int:
+    """Copy from ``reader``, which is closed afterwards."""
     try:
         writer = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:

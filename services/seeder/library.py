@@ -17,6 +17,7 @@ from pathlib import Path
 
 import trio
 
+from libreseed import limits
 from libreseed.adapters.oserrors import from_oserror
 from libreseed.adapters.seed_store import SeedNote, SeedStore, release_key
 from libreseed.adapters.torrent.session import TorrentSession
@@ -30,7 +31,8 @@ from .config import SeederConfig
 from .donor import donate_chunks, donate_small_files
 from .health import Health, Meter, check_release
 from .indexes import Indexes, belongs_to, claimed_salt
-from .intake import Found, find_release, read_index, take_in
+from .intake import Found, find_release, take_in
+from .source import Source, read_file
 from .stopping import cancel_flag
 from .stored import Stored, open_stored
 
@@ -102,14 +104,14 @@ class Library:
                 await self._offer(holding, holding.stored)
 
     # --- taking in ---------------------------------------------------------------------------------------------------
-    async def add(self, path: Path) -> Holding:
-        """Verify the release at ``path`` and hold it; one that is held already is mended from it if it is damaged.
+    async def add(self, source: Source) -> Holding:
+        """Verify the release at ``source`` and hold it; one that is held already is mended from it if it is damaged.
 
         Raises what :mod:`services.seeder.intake` says, and LocalFault ``storage.quota``.
         """
         now_ms = time.time_ns() // 10**6
         limit = self._config.max_package_bytes
-        found = await trio.to_thread.run_sync(lambda: find_release(path, now_ms=now_ms, max_package_bytes=limit))
+        found = await trio.to_thread.run_sync(lambda: find_release(source, now_ms=now_ms, max_package_bytes=limit))
         key = release_key(found.release, found.minimal.torrent)
         async with self._intake:
             if key not in self.holdings:
@@ -130,7 +132,7 @@ class Library:
 
     async def add_index(self, path: Path) -> bool:
         """Take a release index by itself; returns whether it was newer. Its publisher must have a release here."""
-        data = await trio.to_thread.run_sync(read_index, path)
+        data = await trio.to_thread.run_sync(read_file, path, limits.INDEX_RECORD_BYTES)
         salt = claimed_salt(data)
         minimals = [one.stored.minimal for one in self.holdings.values() if one.stored is not None]
         publishers = {minimal.pubkey for minimal in minimals if belongs_to(salt, minimal.name)}

@@ -26,8 +26,8 @@ from libreseed.errors import LibreSeedError, UsageFault
 from .announcer import Announcer
 from .config import SeederConfig
 from .health import Meter
-from .intake import INDEX_SUFFIX
 from .library import Holding, Library
+from .source import INDEX_SUFFIX, Source, handed_over, locate
 from .watch import WatchFolder, note_quarantine
 
 __all__ = ["Parts", "Requests"]
@@ -77,7 +77,8 @@ class Requests:
         return await command(request)
 
     async def _add(self, request: Request) -> Answer:
-        request.only("path")
+        """``files``: names of the files handed over with the request; without it the daemon reads ``path`` itself."""
+        request.only("path", "files")
         path = Path(request.text("path"))
         if not path.is_absolute():
             raise UsageFault("control.request", "the path to add must be absolute")
@@ -85,7 +86,8 @@ class Requests:
         try:
             if path.name.endswith(INDEX_SUFFIX):
                 return {"added": await self._library.add_index(path), "index": path.name}
-            holding = await self._library.add(path)
+            source = await trio.to_thread.run_sync(_source, request, path)
+            holding = await self._library.add(source)
         except LibreSeedError as error:
             with contextlib.suppress(OSError):  # a full disk must not hide why the release was refused
                 await trio.to_thread.run_sync(note_quarantine, self._library.store.quarantine, path, error)
@@ -177,6 +179,15 @@ class Requests:
             "version": libreseed.__version__,
             "watch": None if self._watch is None else self._watch.report(),
         }
+
+
+def _source(request: Request, path: Path) -> Source:
+    names = request.arguments.get("files")
+    if names is None:
+        return locate(path)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UsageFault("control.request", "files is an array of names")
+    return handed_over(path, names, request.descriptors)
 
 
 async def _swarm(holding: Holding) -> TorrentStatus | None:

@@ -25,6 +25,8 @@ from libreseed.errors import LibreSeedError, Malformed
 from libreseed.ids import ReleaseId
 from libreseed.reasons import Exit
 
+from .source import Source, locate
+
 __all__ = ["WatchFolder", "note_quarantine"]
 
 _LOG = logging.getLogger("libreseed.seeder")
@@ -37,7 +39,7 @@ class WatchFolder:
     """Picks up release folders in ``folder`` by ``add``; ``state_dir`` keeps the ledger and the quarantine's notes."""
 
     def __init__(
-        self, folder: Path, state_dir: Path, add: Callable[[Path], Awaitable[object]], *, interval: float
+        self, folder: Path, state_dir: Path, add: Callable[[Source], Awaitable[object]], *, interval: float
     ) -> None:
         self._folder = folder
         self._state_dir = state_dir
@@ -81,7 +83,7 @@ class WatchFolder:
     async def _pick_up(self, name: str, mark: str) -> None:
         folder = self._folder / name
         try:
-            await self._add(folder)
+            await self._add(await trio.to_thread.run_sync(locate, folder))
         except LibreSeedError as error:
             if error.exit_code not in _RELEASE_FAULTS:
                 if self._complained.get(name) != error.reason:  # once, though it is tried again

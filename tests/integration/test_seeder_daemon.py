@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -14,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from libreseed.adapters import control
+from libreseed.adapters.control import Request
+from libreseed.errors import LibreSeedError
 from tests.seeder_support import (
     SeederProcess,
     clean_environment,
@@ -144,7 +148,7 @@ def test_an_unknown_configuration_key_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 3 and "config.unknown-key" in done.stderr and "state_dir" in done.stderr
 
 
-def _damaged(release: Path, tmp_path: Path) -> Path:
+def _copied(release: Path, tmp_path: Path) -> Path:
     copy = tmp_path / release.name
     shutil.copytree(release, copy)
     return copy
@@ -157,7 +161,7 @@ def _damaged(release: Path, tmp_path: Path) -> Path:
 def test_a_release_with_one_changed_byte_is_refused_and_leaves_nothing(
     tmp_path: Path, release: Path, suffix: str, exit_code: int, seeder_here: SeederProcess
 ) -> None:
-    bad = _damaged(release, tmp_path)
+    bad = _copied(release, tmp_path)
     path = bad / f"demo@1.0.0{suffix}"
     flip(path, path.stat().st_size // 2)
     done = command("add", bad, "--state-dir", seeder_here.state, "--json")
@@ -178,7 +182,7 @@ def seeder_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeederProc
 def test_a_missing_file_of_a_release_is_not_found(
     tmp_path: Path, release: Path, suffix: str, seeder_here: SeederProcess
 ) -> None:
-    bad = _damaged(release, tmp_path)
+    bad = _copied(release, tmp_path)
     (bad / f"demo@1.0.0{suffix}").unlink()
     done = command("add", bad, "--state-dir", seeder_here.state, "--json")
     assert (done.returncode, json.loads(done.stdout)["reason"]) == (10, "notfound.file")
@@ -191,11 +195,32 @@ def test_a_path_that_does_not_exist_is_not_found(tmp_path: Path, seeder_here: Se
 
 
 def test_a_link_in_place_of_a_file_is_refused(tmp_path: Path, release: Path, seeder_here: SeederProcess) -> None:
-    bad = _damaged(release, tmp_path)
+    bad = _copied(release, tmp_path)
     (bad / "demo@1.0.0.tgz").unlink()
     (bad / "demo@1.0.0.tgz").symlink_to(release / "demo@1.0.0.tgz")
     done = command("add", bad, "--state-dir", seeder_here.state, "--json")
     assert (done.returncode, json.loads(done.stdout)["reason"]) == (2, "usage")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs to give up root's rights")
+def test_a_daemon_that_may_not_read_the_release_is_handed_its_files(tmp_path: Path, release: Path) -> None:
+    folder = _copied(release, tmp_path)  # that belongs to somebody else
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, 65534, 65534)
+        path.chmod(0o700)
+    like_a_user = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    with running(tmp_path / "state", under=like_a_user) as seeder:
+        assert control_call(tmp_path / "state", "add", path=str(folder)) in ("notfound.file", "storage.permission")
+        done = command("add", folder, "--state-dir", tmp_path / "state", "--json")
+        assert done.returncode == 0 and json.loads(done.stdout)["state"] == "seeding", done.stdout
+        assert seeder.only()["state"] == "seeding"
+
+
+def control_call(state: Path, name: str, **arguments: str) -> str:
+    """The reason with which the daemon refuses."""
+    with pytest.raises(LibreSeedError) as caught:
+        control.call(state / "control.sock", Request(name, arguments))
+    return caught.value.reason
 
 
 def test_a_full_store_refuses_before_it_copies(tmp_path: Path, release: Path) -> None:
@@ -434,7 +459,7 @@ def test_a_bad_release_in_the_watch_folder_is_quarantined_with_its_reason(tmp_pa
     watch = tmp_path / "watch"
     watch.mkdir()
     with running(tmp_path / "state", "--watch", str(watch), env={"LIBRESEED_WATCH_INTERVAL": "0.1"}) as seeder:
-        bad = _damaged(release, tmp_path)
+        bad = _copied(release, tmp_path)
         flip(bad / "demo@1.0.0.tgz", 1000)
         bad.rename(watch / "demo@1.0.0")
         until(lambda: list((watch / ".quarantine").glob("*.reason.json")), "quarantined")

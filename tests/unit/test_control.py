@@ -35,6 +35,8 @@ class _Daemon:
             raise NotFound("notfound.release", "nothing here")
         if request.command == "full":
             raise OSError(28, "No space left on device")
+        if request.command == "read":
+            return {"texts": [os.pread(one, 100, 0).decode() for one in request.descriptors]}
         if request.command == "huge":
             return {"x": "y" * limits.CONTROL_RESPONSE_BYTES}
         if request.command == "hang":
@@ -92,6 +94,50 @@ async def test_a_full_disk_in_the_daemon_is_a_storage_failure_at_the_client(tmp_
         with pytest.raises(LibreSeedError) as caught:
             await _ask(tmp_path / "s", Request("full", {}))
         assert caught.value.reason == "storage.full"
+
+
+async def test_open_files_travel_with_the_request_and_are_closed_afterwards(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in "abc"]
+    for path in paths:
+        path.write_text(path.name)
+    before = len(os.listdir("/proc/self/fd"))
+    async with _serving(tmp_path / "s") as daemon:
+        files = [os.open(path, os.O_RDONLY) for path in paths]
+        answer = await _ask(tmp_path / "s", Request("read", {}, tuple(files)))
+        assert answer == {"texts": ["a", "b", "c"]}
+        for file in files:
+            os.close(file)
+        (request,) = daemon.seen
+        assert len(request.descriptors) == 3 and not set(request.descriptors) & set(files)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_more_open_files_than_a_release_has_are_refused_and_closed(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    before = len(os.listdir("/proc/self/fd"))
+    async with _serving(tmp_path / "s") as daemon:
+        with (tmp_path / "a").open() as file:
+            for count in (limits.CONTROL_DESCRIPTORS + 1, 200):
+                with pytest.raises(LibreSeedError) as caught:
+                    await _ask(tmp_path / "s", Request("read", {}, (file.fileno(),) * count))
+                assert caught.value.reason == "control.request"
+        assert daemon.seen == []
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_open_files_beside_junk_are_closed(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+
+    def send_junk() -> None:
+        with socket.socket(socket.AF_UNIX) as client, open("/dev/null") as file:
+            client.connect(str(tmp_path / "s"))
+            socket.send_fds(client, [b"junk\n"], [file.fileno()] * 3)
+            assert b"control.request" in client.recv(65536)
+
+    async with _serving(tmp_path / "s") as daemon:
+        await trio.to_thread.run_sync(send_junk)
+        assert daemon.seen == []
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_an_answer_too_long_for_the_protocol_is_a_failure_not_a_flood(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from libreseed.keys.ed25519 import PrivateKey
 from services.seeder.announcer import Announcer, Findable
 from services.seeder.config import load_config
 from services.seeder.notify import Notifier
+from services.seeder.source import Source
 from services.seeder.watch import WatchFolder
 
 # --- configuration ------------------------------------------------------------------------------------------------
@@ -118,8 +119,8 @@ class _Adds:
         self.paths: list[str] = []
         self.failure: LibreSeedError | None = None
 
-    async def __call__(self, path: Path) -> None:
-        self.paths.append(path.name)
+    async def __call__(self, source: Source) -> None:
+        self.paths.append(str(source.release))
         if self.failure is not None:
             raise self.failure
 
@@ -147,6 +148,7 @@ def _appear(tmp_path: Path, name: str) -> Path:
     folder = tmp_path / "watch" / name
     folder.mkdir(parents=True)
     (folder / "f").write_bytes(b"x")
+    (folder / f"{name}.minimal.json").write_bytes(b"{}")
     return folder
 
 
