@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -209,6 +210,8 @@ def _ignore_spec(root: int) -> GitIgnoreSpec | None:
     from pathspec.patterns.gitignore import GitIgnorePatternError
 
     try:
-        return GitIgnoreSpec.from_lines(line.removesuffix("\r") for line in data.decode("utf-8").split("\n"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of re, about "[[" in the expressions that pathspec makes
+            return GitIgnoreSpec.from_lines(line.removesuffix("\r") for line in data.decode("utf-8").split("\n"))
     except (UnicodeDecodeError, GitIgnorePatternError) as error:
         raise ContentRejected("tree.ignore-file", f"{IGNORE_FILE}: {error}") from error

@@ -78,7 +78,8 @@ def parse_pax_path(body: bytes) -> str:
     while body:
         match = _RECORD.match(body)
         length = int(match[1]) if match else 0
-        if not match or not match.end() < length <= len(body) or body[length - 1 : length] != b"\n":
+        # Its head holds no LF, so a record that ends with one where its length says is longer than that, and complete.
+        if not match or body[length - 1 : length] != b"\n":
             raise ContentRejected("archive.pax", "a malformed pax record")
         keyword, value, body = match[2], body[match.end() : length - 1], body[length:]
         if keyword.startswith(b"GNU.sparse."):

@@ -9,7 +9,7 @@ import zlib
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libreseed import limits
@@ -82,6 +82,7 @@ def test_what_is_written_is_read_however_it_is_cut(files: dict[str, tuple[bytes,
     assert _read(_tar(files), cuts) == files
 
 
+@settings(max_examples=50)
 @given(_FILES)
 def test_tarfile_reads_and_writes_the_same_bytes(files: dict[str, tuple[bytes, int]]) -> None:
     tar = _tar(files)
@@ -154,23 +155,17 @@ def test_order_is_that_of_utf8_bytes_not_of_utf16_units() -> None:
     assert _read(b"".join(entry(path, b"") for path in paths) + END, []) == {path: (b"", 0o644) for path in paths}
 
 
-def test_a_bomb_of_entries_is_stopped_by_their_count() -> None:
+@pytest.mark.parametrize("kind", ["files", "folders"])
+def test_a_bomb_of_entries_is_stopped_by_their_count(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert limits.ARCHIVE_ENTRIES == 100_000
+    monkeypatch.setattr(limits, "ARCHIVE_ENTRIES", 500)  # the same code, in a hundredth of the time
+    typeflag = b"0" if kind == "files" else b"5"
     reader = TarReader()
     list(reader.feed(entry("manifest.json", b"")))
-    for number in range(1, limits.ARCHIVE_ENTRIES):
-        list(reader.feed(header(b"%06d" % number)))
+    for number in range(1, 500):
+        list(reader.feed(header(b"%06d" % number, typeflag=typeflag)))
     with pytest.raises(ContentRejected) as caught:
-        list(reader.feed(header(b"x")))
-    assert caught.value.reason == "archive.entries"
-
-
-def test_folder_entries_count_too() -> None:
-    reader = TarReader()
-    list(reader.feed(entry("manifest.json", b"")))
-    one = [header(b"%06d/" % number, typeflag=b"5") for number in range(1, limits.ARCHIVE_ENTRIES)]
-    list(reader.feed(b"".join(one)))
-    with pytest.raises(ContentRejected) as caught:
-        list(reader.feed(header(b"x/", typeflag=b"5")))
+        list(reader.feed(header(b"x", typeflag=typeflag)))
     assert caught.value.reason == "archive.entries"
 
 

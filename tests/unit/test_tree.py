@@ -16,6 +16,7 @@ from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from libreseed import limits
 from libreseed.adapters import tree_hash
 from libreseed.adapters.tree import Tree, collect
 from libreseed.adapters.tree_walk import WalkRules, walk
@@ -240,6 +241,17 @@ def test_a_private_key_is_refused_unless_told_otherwise(root: Path) -> None:
     (root / "d" / "notes.txt").write_text(pem)
     _refused(root, "tree.secret", "d/notes.txt")
     assert "d/notes.txt" in _paths(collect(root, allow_secrets=True))
+
+
+def test_too_many_or_too_large_files_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (root / "huge").open("wb") as file:
+        file.truncate(limits.FILE_BYTES + 1)  # sparse: takes no room
+    _refused(root, "tree.file-size", "huge")
+    (root / "huge").unlink()
+    monkeypatch.setattr(limits, "ARCHIVE_ENTRIES", 5)
+    assert len(collect(root).files) == 3
+    (root / "fourth").touch()
+    _refused(root, "tree.entries", "3")
 
 
 def test_what_is_no_directory_is_refused(root: Path) -> None:
