@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import warnings
 from collections.abc import Iterator
@@ -213,5 +214,5 @@ def _ignore_spec(root: int) -> GitIgnoreSpec | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of re, about "[[" in the expressions that pathspec makes
             return GitIgnoreSpec.from_lines(line.removesuffix("\r") for line in data.decode("utf-8").split("\n"))
-    except (UnicodeDecodeError, GitIgnorePatternError) as error:
+    except (UnicodeDecodeError, GitIgnorePatternError, re.error) as error:
         raise ContentRejected("tree.ignore-file", f"{IGNORE_FILE}: {error}") from error

@@ -119,7 +119,11 @@ def test_any_ignore_rules_give_a_tree_or_the_declared_error(root: Path, rules: l
         assert error.reason == "tree.ignore-file"
 
 
-@pytest.mark.parametrize("rules", [b"\xff\n", b"x\n" * 2**20], ids=["not UTF-8", "too large"])
+@pytest.mark.parametrize(
+    "rules",
+    [b"\xff\n", b"x\n" * 2**20, b"a\\\n", b"[b-a]\n"],
+    ids=["not UTF-8", "too large", "escape of nothing", "bad range"],
+)
 def test_an_ignore_file_that_is_none_is_refused(root: Path, rules: bytes) -> None:
     (root / ".libreseedignore").write_bytes(rules)
     _refused(root, "tree.ignore-file", ".libreseedignore")
