@@ -18,20 +18,7 @@ from tests.unit.dht.dht_support import ASKER, KEY, SALT, item, machine, nodes, r
 _ID = b"\x31" * 20
 _KEYS = [b"t", b"y", b"q", b"a", b"r", b"e", b"ro", b"id", b"target", b"info_hash", b"port", b"implied_port", b"token"]
 _KEYS += [b"k", b"v", b"sig", b"seq", b"cas", b"salt", b"values", b"nodes", b"nodes6", b"want", b"ip", b"name"]
-    b"k",
-    b"v",
-    b"sig",
-    b"seq",
-    b"cas",
-    b"salt",
-    b"values",
-    b"nodes",
-    b"nodes6",
-    b"want",
-    b"ip",
-    b"name",
-    b"cursor",
-]
+_KEYS.append(b"cursor")
 _WORDS = [b"q", b"r", b"e", b"ping", b"find_node", b"get_peers", b"announce_peer", b"get", b"put", b"ls_records", b"x"]
 _VALUES: st.SearchStrategy[object] = st.recursive(
     st.sampled_from(_WORDS) | st.binary(max_size=40) | st.just(_ID) | st.integers(-(2**70), 2**70),
