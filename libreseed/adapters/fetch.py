@@ -33,7 +33,7 @@ from libreseed.adapters.torrent.events import (
     TorrentEvent,
 )
 from libreseed.adapters.torrent.torrent import Torrent, TorrentStatus
-from libreseed.errors import LocalFault
+from libreseed.errors import ContentRejected, LocalFault
 from libreseed.repair.chunkmap import ChunkMap
 from libreseed.resolve.engine import Resolution
 from libreseed.resolve.fetch_plan import FetchPlan, Need
@@ -152,6 +152,8 @@ class ContentFetch:
                 self.plan.piece_failed(index, now)
             case PeerBanned(address):
                 self.plan.peer_banned(address, now)
+            case TorrentError(message, True):
+                raise ContentRejected("torrent.pieces", f"the publisher's torrent contradicts itself: {message}")
             case TorrentError(message):
                 full = "space" in message.lower()
                 raise LocalFault("storage.full" if full else "storage.io", f"writing the download: {message}")

@@ -12,14 +12,14 @@ import libtorrent as lt
 import pytest
 import trio
 
-from libreseed.adapters.torrent.events import PeerBanned, PieceDone, PieceFailed, TorrentEvent
+from libreseed.adapters.torrent.events import PeerBanned, PieceDone, PieceFailed, TorrentError, TorrentEvent
 from libreseed.adapters.torrent.session import TorrentSession
 from libreseed.adapters.torrent.settings import SessionOptions
 from libreseed.adapters.torrent.torrent import Torrent
 from libreseed.errors import ContentRejected, LocalFault, NotFound
 from libreseed.ids import TorrentV2Hash
 from libreseed.torrent.bitfield import pack_bitfield, unpack_bitfield
-from tests.torrent_support import RELEASE, Sample, make_sample, session
+from tests.torrent_support import RELEASE, Sample, make_sample, session, tracker_for
 
 pytestmark = pytest.mark.integration
 
@@ -230,6 +230,21 @@ async def test_good_chunks_of_a_failed_piece_lie_in_the_file(tmp_path: Path, tar
         assert sum(there[at : at + 5120] == good[at : at + 5120] for at in chunks) == len(chunks) - 1
 
 
+async def test_torrent_that_contradicts_itself_is_the_publishers_fault(sample: Sample, target: Path) -> None:
+    torrent_file = lt.bdecode(sample.metainfo)
+    wrong = sample.first_tgz_piece + 1
+    hashes = torrent_file[b"info"][b"pieces"]
+    torrent_file[b"info"][b"pieces"] = hashes[: 20 * wrong] + bytes(20) + hashes[20 * wrong + 20 :]
+    metainfo = lt.bencode(torrent_file)
+    async with session("127.0.0.1") as a, session("127.0.0.2") as b:
+        a.seed(metainfo, sample.folder)
+        torrent = b.fetch(TorrentV2Hash(info_hash(metainfo)), RELEASE, target, peers=a.addresses)
+        await torrent.want([4] * sample.pieces)
+        seen = await events_until(torrent, TorrentError)
+        assert [event.content_fault for event in seen if isinstance(event, TorrentError)] == [True]
+        assert not any(isinstance(event, PeerBanned) for event in seen)
+
+
 async def test_lost_pieces_are_no_longer_offered(sample: Sample, target: Path) -> None:
     lost = {2, 11}
     keep = set(range(sample.pieces)) - lost
@@ -311,21 +326,16 @@ async def test_ordinary_client_is_the_only_seed(sample: Sample, target: Path) ->
 @pytest.mark.skipif(shutil.which("aria2c") is None, reason="aria2c is not installed")
 async def test_aria2_downloads_from_our_seed(sample: Sample, tmp_path: Path) -> None:
     (tmp_path / "it.torrent").write_bytes(sample.metainfo)
-    async with session("127.0.0.1") as a, tracker(a) as announce:
+    shown = await trio.run_process(["aria2c", "-S", str(tmp_path / "it.torrent")], capture_stdout=True)
+    if sample.v1.hex() not in shown.stdout.decode():
+        pytest.skip("this aria2 (before 1.37) can't compute a hybrid info-hash: test_legacy_door.py covers it")
+    async with session("127.0.0.1") as a, tracker_for(a.addresses) as announce:
         a.seed(sample.metainfo, sample.folder)
         command = ["aria2c", "--no-conf", "--seed-time=0", f"--dir={tmp_path / 'out'}", "--enable-dht=false"]
-        command += ["--bt-enable-lpd=false", "--enable-peer-exchange=false", f"--bt-tracker={announce}"]
-        command += ["--interface=127.0.0.5", "--listen-port=51000-59000", str(tmp_path / "it.torrent")]
+        command += ["--bt-enable-lpd=false", f"--bt-tracker={announce}", str(tmp_path / "it.torrent")]
         with trio.fail_after(60):
-            result = await trio.run_process(command, capture_stdout=True, check=False)
-        assert result.returncode == 0, result.stdout.decode()
+            await trio.run_process(command, capture_stdout=True)
         assert_equal_files(sample, tmp_path / "out" / str(RELEASE))
-
-
-def tracker(a: TorrentSession):  # type: ignore[no-untyped-def]
-    from tests.torrent_support import tracker_for
-
-    return tracker_for(a.addresses)
 
 
 async def test_cancelled_download_leaves_nothing_running(sample: Sample, target: Path) -> None:

@@ -64,10 +64,12 @@ class PeerCount:
 
 @dataclass(frozen=True, slots=True)
 class TorrentError:
-    """libtorrent stopped or degraded the torrent, nearly always because of the disk."""
+    """libtorrent stopped the torrent: because of the disk, or (``content_fault``) because its v1 and v2 hashes do not
+    describe the same bytes, which is the publisher's fault and no peer's.
+    """
 
     message: str
-    path: str = ""
+    content_fault: bool = False
 
 
 TorrentEvent = MetadataReceived | PieceDone | PieceFailed | PeerBanned | PeerCount | TorrentError

@@ -26,6 +26,7 @@ from libreseed.torrent.bitfield import unpack_bitfield
 
 __all__ = ["TorrentSession"]
 
+_INCONSISTENT_HASHES = 217  # libtorrent's torrent_inconsistent_hashes, which the binding does not name
 _CLOSE_S = 5.0  # how long libtorrent may take to write what it holds and to let go of its files
 
 
@@ -291,6 +292,10 @@ def _drain(reader: socket.socket) -> None:
         return
 
 
+def _is_content_fault(error: Any) -> bool:
+    return str(error.category().name()) == "libtorrent" and error.value() == _INCONSISTENT_HASHES
+
+
 def _alert_mask(lt: Any) -> int:
     """Without the storage category, a ``cache_flushed_alert`` answers our own flush and nothing else."""
     kind = lt.alert.category_t
@@ -313,8 +318,8 @@ _TORRENT_ALERTS: dict[str, Callable[[Torrent, Any], None]] = {
     "peer_connect_alert": lambda torrent, alert: torrent._on_link(alert.endpoint, True),
     "peer_disconnected_alert": lambda torrent, alert: torrent._on_link(alert.endpoint, False),
     "peer_ban_alert": lambda torrent, alert: torrent._on_peer_banned(alert.endpoint),
-    "file_error_alert": lambda torrent, alert: torrent._on_error(alert.message()),
-    "torrent_error_alert": lambda torrent, alert: torrent._on_error(alert.message()),
+    "file_error_alert": lambda torrent, alert: torrent._on_error(alert.message(), False),
+    "torrent_error_alert": lambda torrent, alert: torrent._on_error(alert.message(), _is_content_fault(alert.error)),
 }
 
 _SESSION_ALERTS: dict[str, Callable[[TorrentSession, Any], None]] = {

@@ -241,8 +241,8 @@ class Torrent:
     def _on_peer_banned(self, address: Address) -> None:
         self.events.put(PeerBanned(address))
 
-    def _on_error(self, message: str) -> None:
-        self.events.put(TorrentError(message))
+    def _on_error(self, message: str, content_fault: bool) -> None:
+        self.events.put(TorrentError(message, content_fault))
 
     def _on_removed(self) -> None:
         self._removed.set()
