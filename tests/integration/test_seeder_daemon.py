@@ -267,47 +267,58 @@ def test_a_restart_hashes_nothing(tmp_path: Path, release: Path) -> None:
         assert seeder.ask("status")["scrub"]["bytes_hashed"] == 0
 
 
-@pytest.mark.parametrize(
-    "suffix", [".tgz", ".parity", ".chunks", ".torrent", ".minimal.json", ".dht.json", "seed.json"]
-)
-def test_damage_while_it_was_stopped_is_healed_on_start(tmp_path: Path, release: Path, suffix: str) -> None:
+_SMALL = (".torrent", ".minimal.json", ".dht.json")
+_DAMAGE = [(".tgz", ".parity"), (".chunks",), _SMALL, ("seed.json",)]
+
+
+@pytest.mark.parametrize("suffixes", _DAMAGE, ids="+".join)
+def test_damage_while_it_was_stopped_is_healed_on_start(
+    tmp_path: Path, release: Path, suffixes: tuple[str, ...]
+) -> None:
     with running(tmp_path / "state") as seeder:
         seeder.ask("add", path=str(release))
         seeder.stop()
-    path = stored_file(tmp_path / "state", suffix)
-    flip(path, 100)
+    paths = [stored_file(tmp_path / "state", suffix) for suffix in suffixes]
+    for path in paths:
+        flip(path, 100)
     with running(tmp_path / "state") as seeder:
         until(lambda: seeder.only()["state"] == "seeding", "healed")
         one = seeder.only()
         assert one["pieces_offered"] == one["pieces"]
-        if suffix in (".tgz", ".parity"):
-            assert one["healed"] == 1
-        if suffix != "seed.json":
-            assert path.read_bytes() == (release / path.name).read_bytes()
+        assert one["healed"] == (2 if ".tgz" in suffixes else 0)
+        for path in paths:
+            assert path.name == "seed.json" or path.read_bytes() == (release / path.name).read_bytes()
         seeder.stop()
     with running(tmp_path / "state") as seeder:  # and that is remembered
         assert seeder.only()["state"] == "seeding"
         assert seeder.ask("status")["scrub"]["bytes_hashed"] == 0
 
 
-@pytest.mark.parametrize(
-    "suffix", [".tgz", ".parity", ".chunks", ".torrent", ".minimal.json", ".dht.json", "seed.json"]
-)
-def test_a_file_that_was_lost_is_made_again_where_that_is_possible(tmp_path: Path, release: Path, suffix: str) -> None:
+@pytest.mark.parametrize("suffixes", [(".parity",), (".chunks", "seed.json"), _SMALL], ids="+".join)
+def test_a_file_that_was_lost_is_made_again(tmp_path: Path, release: Path, suffixes: tuple[str, ...]) -> None:
     with running(tmp_path / "state") as seeder:
         seeder.ask("add", path=str(release))
         seeder.stop()
-    path = stored_file(tmp_path / "state", suffix)
-    path.unlink()
+    paths = [stored_file(tmp_path / "state", suffix) for suffix in suffixes]
+    for path in paths:
+        path.unlink()
     with running(tmp_path / "state") as seeder:
-        if suffix == ".tgz":  # parity is 5 %: a whole archive comes back only from peers
-            until(lambda: seeder.only()["state"] == "damaged", "judged")
-            one = seeder.only()
-            assert 0 < one["pieces_offered"] < one["pieces"] and one["bad_data_chunks"] > 0
-        else:
-            until(lambda: seeder.only()["state"] == "seeding", "healed")
-            if suffix != "seed.json":
-                assert path.read_bytes() == (release / path.name).read_bytes()
+        until(lambda: seeder.only()["state"] == "seeding", "healed")
+        assert seeder.only()["pieces_offered"] == seeder.only()["pieces"]
+        for path in paths:
+            assert path.name == "seed.json" or path.read_bytes() == (release / path.name).read_bytes()
+
+
+def test_a_lost_archive_is_damage_beyond_parity_and_the_rest_is_offered(tmp_path: Path, release: Path) -> None:
+    with running(tmp_path / "state") as seeder:
+        seeder.ask("add", path=str(release))
+        seeder.stop()
+    stored_file(tmp_path / "state", ".tgz").unlink()
+    with running(tmp_path / "state") as seeder:
+        until(lambda: seeder.only()["state"] == "damaged", "judged")
+        one = seeder.only()
+        assert one["bad_data_chunks"] == 59 and one["bad_parity_chunks"] == 0
+        assert 0 < one["pieces_offered"] < one["pieces"]
 
 
 def test_a_copy_damaged_beyond_repair_offers_its_good_pieces_and_says_so(tmp_path: Path, release: Path) -> None:
