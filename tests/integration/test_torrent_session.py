@@ -181,10 +181,14 @@ async def test_repaired_piece_is_offered_to_others(sample: Sample, target: Path,
         torrent = a.fetch(sample.v2, RELEASE, target, metainfo=sample.metainfo)
         await torrent.want([4] * sample.pieces)
         torrent.give(piece, sample.piece(piece))
-        assert await pieces_done(torrent, 1) == {piece}
+        last = sample.pieces - 1
+        torrent.give(last, sample.piece(last)[: sample.file().stat().st_size % sample.piece_length])
+        assert await pieces_done(torrent, 2) == {piece, last}
+        with pytest.raises(ValueError, match="bytes for piece"):
+            torrent.give(piece, bytes(sample.piece_length + 1))
         fetching = b.fetch(sample.v2, RELEASE, other, peers=a.addresses)
         await fetching.want([4] * sample.pieces)
-        assert await pieces_done(fetching, 1) == {piece}
+        assert await pieces_done(fetching, 2) == {piece, last}
 
 
 async def test_wrong_piece_given_is_not_taken(sample: Sample, target: Path) -> None:

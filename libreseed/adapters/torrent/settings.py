@@ -33,6 +33,12 @@ class SessionOptions:
     connections: int = 500
     overrides: Mapping[str, SettingValue] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if not self.listen or not all(0 <= port <= 65535 for _, port in self.listen):
+            raise ValueError("a session listens on at least one address, with a port of 0 to 65535")
+        if min(self.upload_limit, self.download_limit, self.connections - 1) < 0:
+            raise ValueError("a rate limit is not negative, and a session has connections")
+
 
 def session_settings(options: SessionOptions) -> dict[str, SettingValue]:
     """The whole settings pack for ``options``."""

@@ -122,11 +122,17 @@ class Torrent:
                 handle.resume()
 
     def give(self, index: int, data: bytes) -> None:
-        """Hand in a whole piece, padding included, from repair or a mirror; PieceDone or PieceFailed follows."""
+        """Hand in a whole piece from repair or a mirror; PieceDone or PieceFailed follows.
+
+        The zeros of a pad file behind it may be left out. Raises ``ValueError`` when it is longer than the piece.
+        """
         import libtorrent as lt
 
         with self._live() as handle:
-            handle.add_piece(index, data, lt.add_piece_flags_t.overwrite_existing)
+            size = handle.torrent_file().piece_size(index)
+            if len(data) > size:
+                raise ValueError(f"{len(data)} bytes for piece {index} of {size} bytes")
+            handle.add_piece(index, data.ljust(size, b"\0"), lt.add_piece_flags_t.overwrite_existing)
 
     @property
     def have(self) -> bytes:
