@@ -208,7 +208,7 @@ def rejects(reason: str, *, step: int | None = None) -> Iterator[list[LibreSeedE
     caught: list[LibreSeedError] = []
     try:
         yield caught
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  # undeclared ones are raised again
         caught += _declared(error)
     assert [error.reason for error in caught] == [reason], caught
     assert step is None or caught[0].step == step

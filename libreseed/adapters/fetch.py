@@ -20,6 +20,7 @@ import trio
 from libreseed import limits
 from libreseed.adapters.chunk_store import ChunkStore
 from libreseed.adapters.journal import Journal
+from libreseed.adapters.prefix_hash import PrefixHash
 from libreseed.adapters.recovery import Findings, journal_for, runs_of, store_of
 from libreseed.adapters.store import Workspace
 from libreseed.adapters.stripe_io import write_at
@@ -46,6 +47,7 @@ from libreseed.torrent.layout import TorrentLayout
 __all__ = ["ContentFetch", "FetchTotals", "Salvage"]
 
 _STATUS_S = 0.25  # between snapshots of the swarm while the fetch lasts
+_PREFIX_STEP = 4 * 2**20  # bytes of verified prefix that are worth a trip to a thread
 _BATCH_CHUNKS = 1638  # about 8 MiB: what one trip to a thread hashes at most
 
 
@@ -104,6 +106,8 @@ class ContentFetch:
         self._news = trio.Event()
         self._work = trio.Event()
         self._busy = False
+        self.prefix = PrefixHash(space.swarm / layout.tgz.name, layout.tgz.size)
+        self._progressed = trio.Event()
 
     def restore(self, found: Findings) -> None:
         """Start from what an earlier run left; call it before :meth:`run`."""
@@ -119,12 +123,11 @@ class ContentFetch:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._verify_loop)
+                nursery.start_soon(self._prefix_loop)
                 if self._torrent is not None:
                     nursery.start_soon(self._event_loop, self._torrent)
                     nursery.start_soon(self._status_loop, self._torrent)
                 await self._decide_loop(nursery)
-                if self._torrent is not None:
-                    await self._look(self._torrent)
                 nursery.cancel_scope.cancel()
         finally:
             if self._journal is not None:
@@ -189,6 +192,11 @@ class ContentFetch:
         self.plan.swarm.update(offers, self.plan.owed(), trio.current_time())
         return status
 
+    async def look(self) -> None:
+        """Bring ``contributors`` up to date."""
+        if self._torrent is not None:
+            await self._look(self._torrent)
+
     async def until_shared(self) -> None:
         """Return once no connected peer lacks a piece of the .tgz, or none is left."""
         torrent = self._torrent
@@ -226,12 +234,26 @@ class ContentFetch:
                 self._report()
             self._wake()
 
+    async def _prefix_loop(self) -> None:
+        """Hash the verified prefix of the .tgz beside everything else, so that step 7 has its result at the end."""
+        while True:
+            await self._progressed.wait()
+            self._progressed = trio.Event()
+            await self._advance_prefix()
+
+    async def _advance_prefix(self) -> None:
+        missing = self.plan.verified.data.find(0)
+        end = self._layout.tgz.size if missing < 0 else missing * limits.CHUNK_BYTES
+        if end - self.prefix.done >= _PREFIX_STEP or missing < 0:
+            await trio.to_thread.run_sync(self.prefix.advance, end)
+
     def _count(self, kind: Kind, origin: Origin, chunks: Iterable[int], flags: Iterable[int]) -> None:
         """Journal and count the chunks that verified and were not known yet."""
         known = self.plan.verified.data if kind is Kind.DATA else self.plan.verified.parity
         fresh = [chunk for chunk, flag in zip(chunks, flags, strict=True) if flag and not known[chunk]]
         self._note(kind, origin, fresh)
         self.plan.chunks_verified(kind, fresh, trio.current_time(), by_session=origin is Origin.SWARM)
+        self._progressed.set()
         if kind is Kind.PARITY:
             self.totals.parity += len(fresh)
         elif origin is Origin.SWARM:

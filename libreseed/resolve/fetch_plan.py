@@ -24,7 +24,10 @@ from libreseed.torrent.layout import LayoutFile, TorrentLayout
 
 __all__ = ["Decision", "FetchPlan", "Need"]
 
-_FIRST, _NORMAL = 7, 4  # priorities of the session: the chunk map before all else
+# Priorities of the session. The chunk map comes before all else. Data comes roughly from its start, so that what needs
+# the bytes in order (SHA-256) can follow; within one level the rarest piece is first.
+_FIRST, _PARITY = 7, 4
+_LEVELS = (6, 5, 4, 3, 2, 1)
 
 
 class Need(Enum):
@@ -143,9 +146,13 @@ class FetchPlan:
         wishes = [0] * self.layout.piece_count
         for piece in self.layout.chunks.pieces:
             wishes[piece] = _FIRST
-        for piece in (*self.layout.tgz.pieces, *self._parity_pieces):
+        data = self.layout.tgz.pieces
+        for piece in data:
             if self.pieces.has(piece) or self._wished(piece):
-                wishes[piece] = _NORMAL
+                wishes[piece] = _LEVELS[(piece - data.start) * len(_LEVELS) // len(data)]
+        for piece in self._parity_pieces:
+            if self.pieces.has(piece) or self._wished(piece):
+                wishes[piece] = _PARITY
         return wishes
 
     def owed(self) -> list[int]:

@@ -17,6 +17,7 @@ from libreseed.adapters.settings import Endpoint
 from libreseed.adapters.torrent.session import TorrentSession
 from libreseed.adapters.torrent.torrent import Torrent
 from libreseed.errors import NotFound, TransportFault
+from libreseed.ids import Sha256Digest
 from libreseed.repair.chunkmap import ChunkMap
 from libreseed.torrent.bitfield import pack_bitfield
 from libreseed.torrent.metainfo import TorrentInfo, read_info
@@ -50,8 +51,14 @@ class Content:
             "parity": totals.parity,
         }
 
-    def sources(self) -> dict[str, object]:
+    async def sha256(self) -> Sha256Digest | None:
+        """The .tgz's SHA-256 as hashed while it arrived; None when that could not be."""
+        await trio.to_thread.run_sync(self._fetch.prefix.advance, self._fetch.plan.layout.tgz.size)
+        return self._fetch.prefix.digest()
+
+    async def sources(self) -> dict[str, object]:
         """Which peers gave how many bytes."""
+        await self._fetch.look()
         return {"peers": {f"{host}:{port}": count for (host, port), count in self._fetch.contributors.items() if count}}
 
     async def share(self) -> None:

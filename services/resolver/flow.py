@@ -186,12 +186,13 @@ class _Run:
     async def _install(self, job: Job, content: Content, source: str) -> Outcome:
         """Steps 7 to 11. The workspace goes when the release is in, and when its content was refused."""
         try:
-            receipt = await trio.to_thread.run_sync(install, job, content.tgz, self.final, _now_ms)
+            sha256 = await content.sha256()
+            receipt = await trio.to_thread.run_sync(install, job, content.tgz, sha256, self.final, _now_ms)
             await content.share()
         except ContentRejected:
             await self._leave(job, content)
             raise
-        sources = {"record": source, **content.sources()}
+        sources = {"record": source, **await content.sources()}
         await self._leave(job, content)
         minimal, path, trust, silexium = receipt.minimal, receipt.path, receipt.trust, receipt.silexium
         return Outcome(minimal, path, trust, silexium, False, self.steps, chunks=content.chunks(), sources=sources)

@@ -12,6 +12,7 @@ import trio
 
 from libreseed.adapters.archive import check_infohash, extract_archive
 from libreseed.adapters.durable import publish_directory, staging_directory
+from libreseed.ids import Sha256Digest
 from libreseed.resolve.receipt import Receipt
 
 from .job import Job
@@ -19,11 +20,15 @@ from .job import Job
 __all__ = ["install"]
 
 
-def install(job: Job, tgz: Path, final: Path, now_ms: Callable[[], int]) -> Receipt:
-    """Take steps 7 to 11; raises what they raise, and then leaves nothing behind."""
+def install(job: Job, tgz: Path, sha256: Sha256Digest | None, final: Path, now_ms: Callable[[], int]) -> Receipt:
+    """Take steps 7 to 11; raises what they raise, and then leaves nothing behind.
+
+    ``sha256`` is what was hashed while the .tgz arrived. If it is not the signed one, the file itself decides.
+    """
     resolution, steps, progress = job.resolution, job.steps, job.progress
     minimal = resolution.minimal
-    check_infohash(tgz, minimal, progress=lambda _: trio.from_thread.check_cancelled())
+    if sha256 != minimal.infohash or tgz.stat().st_size != minimal.size:
+        check_infohash(tgz, minimal, progress=lambda _: trio.from_thread.check_cancelled())
     resolution.archive(minimal.size, minimal.infohash)
     steps.done(7)
     progress.phase("installing")
