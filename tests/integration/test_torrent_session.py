@@ -254,7 +254,9 @@ async def test_lost_pieces_are_no_longer_offered(sample: Sample, target: Path) -
     keep = set(range(sample.pieces)) - lost
     async with session("127.0.0.1") as a, session("127.0.0.2") as b:
         seeding = a.seed(sample.metainfo, sample.folder)
+        seeding.set_limits(upload=50_000_000)
         await seeding.set_have(only(sample, keep))
+        assert seeding._handle.upload_limit() == 50_000_000
         torrent = b.fetch(sample.v2, RELEASE, target, peers=a.addresses)
         await torrent.want([4] * sample.pieces)
         assert await pieces_done(torrent, len(keep)) == keep

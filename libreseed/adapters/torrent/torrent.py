@@ -70,6 +70,7 @@ class Torrent:
         self._handle: Any = None
         self._metainfo: bytes | None = None
         self._priorities: list[int] | None = None
+        self._limits = (0, 0)
         self._renamed = False
         self._metadata = trio.Event()
         self._removed = trio.Event()
@@ -169,6 +170,13 @@ class Torrent:
             self._have = list((await trio.to_thread.run_sync(handle.status)).pieces)
         return self.have
 
+    def set_limits(self, *, upload: int = 0, download: int = 0) -> None:
+        """Rate limits of this torrent in bytes per second, 0 meaning none; they hold beside the session's."""
+        self._limits = (upload, download)
+        with self._live() as handle:
+            handle.set_upload_limit(upload)
+            handle.set_download_limit(download)
+
     # --- observation -------------------------------------------------------------------------------------------------
     async def status(self) -> TorrentStatus:
         """A snapshot of this torrent; the event loop runs on meanwhile."""
@@ -179,6 +187,8 @@ class Torrent:
     def _attach(self, handle: Any, have: list[bool] | None) -> None:
         """Take the handle of a torrent that was just added; ``have`` is None until the metadata is known."""
         self._handle = handle
+        if any(self._limits):
+            self.set_limits(upload=self._limits[0], download=self._limits[1])
         self._checked = trio.Event()
         self._links.clear()
         self._verdicts, self._flushing = [], []
