@@ -67,20 +67,24 @@ def test_bytes_do_not_depend_on_threads_or_on_how_they_were_written(size: int) -
     assert gzip.decompress(tgz) == data
 
 
-def test_the_stream_is_raw_deflate_of_fixed_blocks_as_specified() -> None:
-    """The worked form of archive.md, section 1, made by hand."""
-    data = _text(2 * _BLOCK + 5)
+def _by_hand(data: bytes) -> bytes:
+    """The form of archive.md, section 1, step by step."""
     body, window = b"", b""
     for start in range(0, len(data), _BLOCK):
         block = data[start : start + _BLOCK]
-        last = start + _BLOCK >= len(data)
-        deflater = (
-            zlib_ng.compressobj(6, zlib_ng.DEFLATED, -15, zdict=window) if window else zlib_ng.compressobj(6, 8, -15)
-        )
-        body += deflater.compress(block) + deflater.flush(zlib_ng.Z_FINISH if last else zlib_ng.Z_SYNC_FLUSH)
+        flush = zlib_ng.Z_FINISH if start + _BLOCK >= len(data) else zlib_ng.Z_SYNC_FLUSH
+        if window:
+            deflater = zlib_ng.compressobj(6, zlib_ng.DEFLATED, -15, zdict=window)
+        else:
+            deflater = zlib_ng.compressobj(6, zlib_ng.DEFLATED, -15)
+        body += deflater.compress(block) + deflater.flush(flush)
         window = block[-32768:]
-    trailer = zlib.crc32(data).to_bytes(4, "little") + len(data).to_bytes(4, "little")
-    assert _write(data, 2) == GZIP_HEADER + body + trailer
+    return GZIP_HEADER + body + zlib.crc32(data).to_bytes(4, "little") + len(data).to_bytes(4, "little")
+
+
+def test_the_stream_is_raw_deflate_of_fixed_blocks_as_specified() -> None:
+    data = _text(2 * _BLOCK + 5)
+    assert _write(data, 2) == _by_hand(data)
 
 
 def test_the_gzip_program_accepts_it() -> None:
@@ -133,6 +137,22 @@ def test_the_writer_refuses_what_readers_would_take_for_a_bomb() -> None:
     with GzipWriter(out.append, 2) as writer, pytest.raises(ContentRejected) as caught:
         for _ in range(40):
             writer.write(bytes(2**20))
+        writer.close()
+    assert caught.value.reason == "tree.ratio"
+
+
+def test_the_writer_judges_the_ratio_inside_its_blocks_too() -> None:
+    """Below 200:1 at the end of every block, above it in the middle of the last one: readers look there."""
+    noise = random.Random(2)
+    blocks = [bytes(_BLOCK - 1815) + noise.randbytes(1815) for _ in range(limits.RATIO_FREE_BYTES // _BLOCK)]
+    blocks.append(bytes(_BLOCK - 9000) + noise.randbytes(9000))
+    data = b"".join(blocks)
+    tgz = _by_hand(data)
+    for count in range(1, len(blocks) + 1):
+        assert len(b"".join(blocks[:count])) / len(_by_hand(b"".join(blocks[:count]))) < limits.RATIO
+    assert _read(tgz) == "archive.ratio"
+    with GzipWriter(lambda _: None, 2) as writer, pytest.raises(ContentRejected) as caught:
+        writer.write(data)
         writer.close()
     assert caught.value.reason == "tree.ratio"
 
