@@ -120,7 +120,7 @@ DHT_STATE_NODES = 400
 # --- seeder's control socket ---------------------------------------------------------------------------------------
 CONTROL_REQUEST_BYTES = 16 * 2**10  # one line
 CONTROL_RESPONSE_BYTES = 16 * 2**20  # one line; a list of some 20,000 releases
-CONTROL_CONNECTIONS = 16  # at once
+CONTROL_CONNECTIONS = 64  # at once
 CONTROL_DESCRIPTORS = 8  # open files handed over with a request
 CONTROL_REQUEST_SECONDS = 5  # for the whole request line
 CONTROL_REPLY_SECONDS = 30  # for a client to take one line
@@ -157,6 +157,8 @@ NOTE_BYTES = 16 * 2**10
 NOTE_SIGNATURES = 32
 NOTE_SIGNATURE_BYTES = 4096  # of other types: an ML-DSA-44 signature has 2420
 WITNESSES = 32
+QUORUM_DEPTH = 3
+POLICY_ITEMS = 4096  # of one list in a policy
 LOG_ENTRY_BYTES = 16 * 2**10
 RELEASE_MANIFEST_BYTES = 256 * 2**10
 RELEASE_ARTIFACTS = 64  # of one release, the source counted

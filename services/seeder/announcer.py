@@ -29,6 +29,7 @@ __all__ = ["Announcer", "Findable"]
 _LOG = logging.getLogger("libreseed.seeder")
 _PARALLEL = 8  # duties at once; each is a lookup of its own
 _DUTY_SECONDS = 60.0
+_NAME = "name:"  # begins the owner of a name's own duty; a release's key has "@" and an index's "index:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +44,14 @@ class Findable:
 class Announcer:
     """Owns all duties towards the DHT. ``port`` tells the TCP port of the swarm."""
 
-    def __init__(
-        self,
-        node: DhtNode,
-        config: SeederConfig,
-        *,
-        port: Callable[[], int],
-    ) -> None:
+    def __init__(self, node: DhtNode, config: SeederConfig, *, port: Callable[[], int]) -> None:
         self._node = node
         self._config = config
         self._port = port
         self._on_newer: Callable[[SignedItem], Awaitable[None]] | None = None
         self._upkeep = Upkeep(random=random.SystemRandom().random, retry=config.retry_interval)
         self._owners: dict[str, Findable] = {}
-        self._named: dict[PackageName, dict[str, SignedItem]] = {}
+        self._named: dict[PackageName, set[str]] = {}  # the owners of a name, which is announced once for all of them
         self._next_alarms = -math.inf
         self._alarm_pause = min(30.0, config.peer_interval / 8)
         self._changed = trio.Event()
@@ -74,12 +69,12 @@ class Announcer:
         self.drop(owner)
         self._owners[owner] = what
         now = trio.current_time()
+        self._named.setdefault(what.name, set()).add(owner)
         if what.record is not None:
-            self._named.setdefault(what.name, {})[owner] = what.record
             self._upkeep.add(Duty(owner, "record"), interval=self._config.record_interval, now=now)
         for kind in what.info_hashes:
             self._upkeep.add(Duty(owner, kind), interval=self._config.peer_interval, now=now)
-        self._upkeep.add(Duty(owner, "name"), interval=self._config.peer_interval, now=now)
+        self._upkeep.add(Duty(_NAME + str(what.name), "name"), interval=self._config.peer_interval, now=now)
         self._changed.set()
 
     def drop(self, owner: str) -> None:
@@ -87,14 +82,17 @@ class Announcer:
         what = self._owners.pop(owner, None)
         self.confirmed.pop(owner, None)
         self._upkeep.discard(owner)
-        if what is not None and what.record is not None:
-            self._named[what.name].pop(owner)
+        if what is not None:
+            self._named[what.name].discard(owner)
             if not self._named[what.name]:
                 del self._named[what.name]
+                self._upkeep.discard(_NAME + str(what.name))
 
     def records_of(self, name: PackageName) -> list[SignedItem]:
-        """The signed records held for ``name``: what ``ls_records`` answers."""
-        return list(self._named.get(name, {}).values())
+        """The signed records held for ``name``, for ``ls_records``: indexes first, then the newest releases."""
+        records = [self._owners[owner].record for owner in self._named.get(name, ())]
+        held = [record for record in records if record is not None]
+        return sorted(held, key=lambda record: (not record.salt.startswith(b"i:"), -record.seq))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Work until cancelled."""
@@ -135,14 +133,13 @@ class Announcer:
 
     async def _attempt(self, duty: Duty) -> str:
         """Do it once; returns what went wrong, empty when it was confirmed."""
-        what = self._owners.get(duty.owner)
-        if what is None:
+        if duty.kind == "name":
+            taken = await self._node.announce_name(PackageName(duty.owner.removeprefix(_NAME)))
+        elif (what := self._owners.get(duty.owner)) is None:
             return ""
-        if duty.kind == "record":
+        elif duty.kind == "record":
             assert what.record is not None
             return await self._put(duty.owner, what.record)
-        if duty.kind == "name":
-            taken = await self._node.announce_name(what.name)
         else:
             taken = await self._node.announce_peer(what.info_hashes[duty.kind], self._port())
         self.announces += 1

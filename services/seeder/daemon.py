@@ -23,9 +23,9 @@ from .config import SeederConfig
 from .guard import refuse_private_keys
 from .health import Meter
 from .library import Library
+from .minder import Minder
 from .notify import Notifier
 from .requests import Parts, Requests
-from .rescue import Rescuer
 from .scrubber import Scrubber
 from .watch import WatchFolder
 
@@ -91,7 +91,7 @@ async def _start(config: SeederConfig, store: SeedStore, notifier: Notifier, nur
     if config.watch is not None:
         watch = WatchFolder(config.watch, config.state_dir, library.add, interval=config.watch_interval)
         await nursery.start(watch.run)
-    await nursery.start(Rescuer(library, node, config).run)
+    await nursery.start(Minder(library, node, config).run)
     nursery.start_soon(Scrubber(library, meter, config).run)
     answers = Requests(Parts(config, library, announcer, session, node, meter, watch))
     await nursery.start(ControlServer(config.control_socket, answers, group=config.control_group).run)

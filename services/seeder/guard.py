@@ -1,7 +1,8 @@
 """Guarantee G2: a seeder that can read a private key refuses to start (``key.on-seeder``, exit 3).
 
 Looked at: the environment, the state directory and the watch folder with all below them, and the files beside the
-configuration file. What this process cannot read, it does not hold.
+configuration file. Left out are the .tgz, .chunks, .parity and .torrent of stored releases. What this process cannot
+read, it does not hold.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from libreseed.adapters.keys import KEY_VARIABLE, find_private_keys, looks_like_
 from libreseed.errors import UsageFault
 
 from .config import SeederConfig
+from .stored import BULKY
 
 __all__ = ["refuse_private_keys"]
 
@@ -28,9 +30,21 @@ def refuse_private_keys(config: SeederConfig, environ: Mapping[str, str] | None 
 
 
 def _readable_keys(config: SeederConfig) -> Iterator[Path]:
-    yield from find_private_keys(config.state_dir)
+    yield from _keys_in_state(config.state_dir)
     if config.watch is not None:
         yield from find_private_keys(config.watch)
     if config.config_file is not None:
         beside = config.config_file.parent
         yield from (path for path in sorted(beside.iterdir()) if path.is_file() and looks_like_private_key(path))
+
+
+def _keys_in_state(state_dir: Path) -> Iterator[Path]:
+    """All files but the bulky ones of stored releases, of which there are many, and whose content is verified."""
+    for place, _, names in os.walk(state_dir):
+        folder = Path(place)
+        release = folder.name[: -len(".") - 32] if folder.parent == state_dir / "releases" else None
+        for name in names:
+            path = folder / name
+            bulky = release is not None and name in {f"{release}{suffix}" for suffix in (*BULKY, ".torrent")}
+            if not bulky and path.is_file() and looks_like_private_key(path):
+                yield path

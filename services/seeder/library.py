@@ -52,6 +52,7 @@ class Holding:
     state: str = "checking"
     fault: str = ""
     torrent: Torrent | None = None
+    checked_ms: int = 0  # when the last check of this run ended, Unix milliseconds
     busy: trio.Lock = field(default_factory=trio.Lock)
 
     @property
@@ -74,8 +75,8 @@ class Library:
         self._config = config
         self._intake = trio.Lock()  # one release is taken in at a time
         self._nursery: trio.Nursery
-        # Every holding that is offered in part; read by one task, which tries to complete it.
-        self._to_rescue, self.damaged = trio.open_memory_channel[Holding](math.inf)
+        # Every holding that is offered, whenever it is; read by one task, which minds it.
+        self._to_mind, self.offered = trio.open_memory_channel[Holding](math.inf)
         self.indexes = Indexes(store, announcer)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -146,8 +147,7 @@ class Library:
 
     async def _admit(self, found: Found) -> None:
         most = self._config.max_store_bytes
-        used = await trio.to_thread.run_sync(self.store.used_bytes)
-        if most and used + found.total > most:
+        if most and (used := await trio.to_thread.run_sync(self.store.used_bytes)) + found.total > most:
             message = f"{found.release} needs {found.total} bytes, {used} of {most} are in use"
             raise LocalFault("storage.quota", message)
 
@@ -204,8 +204,7 @@ class Library:
         holding.torrent = self._session.seed(stored.metainfo.data, holding.folder, have if bad else None)
         holding.state = "damaged" if bad else "seeding"
         holding.fault = _damage(note) if bad else ""
-        if bad:
-            self._to_rescue.send_nowait(holding)
+        self._to_mind.send_nowait(holding)
         self._announcer.keep(holding.key, self._findable(stored))
 
     async def withdraw(self, holding: Holding) -> None:
@@ -213,6 +212,12 @@ class Library:
         torrent, holding.torrent = holding.torrent, None
         if torrent is not None:
             await self._session.remove(torrent)
+
+    async def offer_anew(self, holding: Holding, torrent: Torrent) -> None:
+        """Check a release whose ``torrent`` reported an error, and offer what is good of it."""
+        if holding.torrent is torrent:
+            await self.withdraw(holding)
+            await self.check(holding)
 
     def _findable(self, stored: Stored) -> Findable:
         hashes = {"peers-v1": stored.outline.v1, "peers-v2": stored.outline.v2} if stored.outline else {}
@@ -247,6 +252,7 @@ class Library:
             except OSError as error:
                 await self.withdraw(holding)
                 self._broken(holding, from_oserror(error, "checking a stored release"))
+            holding.checked_ms = time.time_ns() // 10**6
 
     async def check_for(self, holding: Holding) -> None:
         """The same for somebody who may go away meanwhile."""

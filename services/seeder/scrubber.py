@@ -17,6 +17,9 @@ from .library import Holding, Library
 __all__ = ["Scrubber"]
 
 
+_BROKEN_MS = 3600 * 1000
+
+
 class Scrubber:
     """Checks the releases of ``library`` in turn."""
 
@@ -48,8 +51,13 @@ class Scrubber:
         return max(0.05, min([self._interval_ms / 4, *waiting]) / 1000)
 
     def _due_ms(self, holding: Holding) -> int:
-        """When a holding is to be scrubbed, in Unix milliseconds; a clock that was set back does not delay it."""
-        note = holding.stored.note if holding.stored is not None else None
-        if note is None or holding.state in ("checking", "broken"):
-            return 2**62  # the library is at it, or nothing can be judged
-        return min(max(note.scrubbed_ms, note.added_ms), time.time_ns() // 10**6) + self._interval_ms
+        """When a holding is to be scrubbed, in Unix milliseconds; a clock that was set back does not delay it.
+
+        A broken one is looked at again after an hour at the latest: its disk may be back.
+        """
+        if holding.stored is None or holding.state == "checking":
+            return 2**62  # nothing can be judged, or the library is at it
+        note = holding.stored.note
+        last = max(note.scrubbed_ms, note.added_ms, holding.checked_ms)
+        pause = min(self._interval_ms, _BROKEN_MS) if holding.state == "broken" else self._interval_ms
+        return min(last, time.time_ns() // 10**6) + pause

@@ -442,6 +442,28 @@ def test_a_plain_libtorrent_client_downloads_from_it(tmp_path: Path, release: Pa
         assert seeder.ask("status")["scrub"]["bytes_hashed"] == 0
 
 
+def test_a_file_cut_off_under_a_running_seeder_is_found_by_its_readers_and_healed(
+    tmp_path: Path, release: Path
+) -> None:
+    import libtorrent as lt
+
+    with running(tmp_path / "state", env={"LIBRESEED_RETRY_INTERVAL": "0.2"}) as seeder:
+        seeder.ask("add", path=str(release))
+        path = stored_file(tmp_path / "state", ".tgz")
+        os.truncate(path, path.stat().st_size - 5000)
+        session = lt.session({"listen_interfaces": f"{loopback()}:0", "enable_dht": False, "enable_lsd": False})
+        params = lt.load_torrent_file(str(release / "demo@1.0.0.torrent"))
+        params.save_path = str(tmp_path / "download")
+        handle = session.add_torrent(params)
+        handle.connect_peer(seeder.tcp())
+        until(lambda: seeder.only()["healed"] >= 1, "found and healed")
+        until(lambda: seeder.only()["state"] == "seeding", "offered again")
+        assert path.read_bytes() == (release / path.name).read_bytes()
+        handle.connect_peer(seeder.tcp())
+        until(lambda: handle.status().is_seeding, "downloaded")
+        session.remove_torrent(handle)
+
+
 # --- watch folder -------------------------------------------------------------------------------------------------
 
 

@@ -320,7 +320,7 @@ async def test_a_silent_dht_is_retried_with_growing_pauses_and_reported_late(
         await trio.sleep(3600)
         puts = [at for what, at in node.calls if what == "put"]
         assert 6 <= len(puts) <= 14  # 15, 30, 60 ... seconds
-        assert announcer.lags().keys() == {"demo"}  # the peers' interval is shorter than the record's
+        assert announcer.lags().keys() == {"demo", "name:demo"}
         await trio.sleep(3600)
         late = announcer.report()["late"]
         assert {one["kind"] for one in late} == {"record", "peers-v1", "peers-v2", "name"}  # type: ignore[attr-defined]
@@ -356,6 +356,27 @@ async def test_what_is_dropped_is_not_announced_again(tmp_path: Path, autojump_c
         calls = len(node.calls)
         await trio.sleep(7200)
         assert len(node.calls) == calls and announcer.records_of(_NAME) == []
+
+
+async def test_a_name_is_announced_once_for_all_its_releases_until_the_last_is_dropped(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    node = _FakeNode()
+    async with _announcing(node, tmp_path) as announcer:
+        for seq in (1, 3, 2):
+            announcer.keep(f"demo@1.0.{seq}", Findable(_NAME, _item(seq)))
+        await trio.sleep(1)
+        assert [what for what, _ in node.calls].count("demo") == 1
+        assert [item.seq for item in announcer.records_of(_NAME)] == [3, 2, 1]
+        announcer.drop("demo@1.0.3")
+        node.calls.clear()
+        await trio.sleep(1000)
+        assert [what for what, _ in node.calls].count("demo") == 1
+        for seq in (1, 2):
+            announcer.drop(f"demo@1.0.{seq}")
+        node.calls.clear()
+        await trio.sleep(10_000)
+        assert node.calls == []
 
 
 async def test_a_newer_record_in_the_dht_is_handed_on_and_counts_as_a_failure(
