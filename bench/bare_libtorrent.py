@@ -20,8 +20,9 @@ def main() -> None:
     files = add.ti.layout() if hasattr(add.ti, "layout") else add.ti.files()
     add.file_priorities = [4 if files.file_path(i).endswith(".tgz") else 0 for i in range(files.num_files())]
     add.flags &= ~lt.torrent_flags.auto_managed & ~lt.torrent_flags.paused
-    handle = session.add_torrent(add)
-    handle.connect_peer((host, int(port)))
+    add.flags |= lt.torrent_flags.no_verify_files
+    add.peers = [(host, int(port))]  # connect_peer() would wait for the next second, and flatter us
+    session.add_torrent(add)
     while True:
         session.wait_for_alert(1000)
         for alert in session.pop_alerts():
