@@ -144,7 +144,7 @@ def test_the_writer_refuses_what_readers_would_take_for_a_bomb() -> None:
 def test_the_writer_judges_the_ratio_inside_its_blocks_too() -> None:
     """Below 200:1 at the end of every block, above it in the middle of the last one: readers look there."""
     noise = random.Random(2)
-    blocks = [bytes(_BLOCK - 1815) + noise.randbytes(1815) for _ in range(limits.RATIO_FREE_BYTES // _BLOCK)]
+    blocks = [bytes(_BLOCK - 1835) + noise.randbytes(1835) for _ in range(limits.RATIO_FREE_BYTES // _BLOCK)]
     blocks.append(bytes(_BLOCK - 9000) + noise.randbytes(9000))
     data = b"".join(blocks)
     tgz = _by_hand(data)

@@ -351,6 +351,20 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(root: Path) -> None:
     assert pieces == [2**20]
 
 
+def test_a_file_that_is_rewritten_while_it_is_read_is_refused(root: Path) -> None:
+    """Same inode, same size: only its times tell."""
+    (file,) = [file.found for file in collect(root).files if file.found.path == "a.txt"]
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        with pytest.raises(ContentRejected) as caught:
+            tree_hash.read_file(
+                descriptor, file, lambda: memoryview(bytearray(10)), lambda _: os.utime(root / "a.txt", (9, 9))
+            )
+    finally:
+        os.close(descriptor)
+    assert caught.value.reason == "tree.changed"
+
+
 def test_the_first_fault_in_order_is_reported_whatever_the_threads_do(root: Path) -> None:
     pem = "-----BEGIN PRIVATE KEY-----\n" + "MC4CAQAwBQYDK2VwBCIEI" * 3 + "\n"
     for number in range(600):
