@@ -242,6 +242,36 @@ def test_a_full_disk_is_a_clear_error_and_the_daemon_goes_on(tmp_path: Path, rel
         assert seeder.ask("list") == {"releases": []}
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs to mount")
+def test_a_read_only_state_directory_is_a_clear_error(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    mount = 'mount -t tmpfs -o ro none "$1" && shift && exec "$@"'
+    line = ["unshare", "--mount", "sh", "-c", mount, "sh", state, sys.executable, "-m", "libreseed_services.seeder.cli"]
+    place = ["run", "--state-dir", state, "--listen", f"{loopback()}:0", "--dht-port", "0"]
+    done = subprocess.run(
+        [*map(str, line), *map(str, place)], capture_output=True, text=True, env=clean_environment(), check=False
+    )
+    if "mount:" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 50, done.stderr
+    assert "storage.read-only" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs to mount")
+def test_a_disk_that_fills_up_refuses_the_release_and_goes_on(tmp_path: Path, release: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    mount = 'mount -t tmpfs -o size=256k none "$1" && shift && exec "$@"'
+    with running(state, under=("unshare", "--mount", "sh", "-c", mount, "sh", str(state))) as seeder:
+        # The control socket is in the daemon's own mount: reached through its root.
+        inside = Path(f"/proc/{seeder.process.pid}/root") / state.relative_to("/")
+        assert control_call(inside, "add", path=str(release)) == "storage.full"
+        assert list((inside / "releases").iterdir()) == []
+        assert control.call(inside / "control.sock", Request("list", {})) == {"releases": []}
+        assert seeder.stop() == 0
+
+
 def test_a_state_directory_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     done = command("run", "--state-dir", "/proc/nowhere/state", "--listen", f"{loopback()}:0", "--dht-port", "0")
     assert done.returncode in (10, 50)
