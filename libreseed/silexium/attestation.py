@@ -29,6 +29,7 @@ __all__ = [
     "ServerClaim",
     "SuiteClaim",
     "parse_attestation",
+    "require_claim",
     "unverified_key_id",
 ]
 
@@ -162,6 +163,15 @@ class Attestation:
 def parse_attestation(data: bytes, key: PublicKey) -> Attestation:
     """Verify an attestation under ``key``; raises ``silexium.attestation``, ``.key-unknown`` or ``.signature``."""
     return Attestation(data, key)
+
+
+def require_claim(claim: Claim, expected: Claim) -> None:
+    """Demand that a payload says ``expected``; raises ``silexium.claim`` and names the member that does not."""
+    actual, wanted = claim.payload(), expected.payload()
+    for member, value in wanted.items():
+        if actual.get(member) != value:
+            evidence = {"member": member, "expected": value, "actual": actual.get(member)}
+            raise ProofRejected("silexium.claim", f"the attestation names another {member}", evidence=evidence)
 
 
 def unverified_key_id(data: bytes) -> KeyId:
