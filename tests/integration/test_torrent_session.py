@@ -91,6 +91,7 @@ def info_hash(metainfo: bytes) -> bytes:
     return hashlib.sha256(lt.bencode(lt.bdecode(metainfo)[b"info"])).digest()
 
 
+@pytest.mark.slow
 async def test_every_reported_piece_can_be_read_at_once(tmp_path: Path, target: Path) -> None:
     """libtorrent itself reports pieces that are not written yet: about one in twenty at full speed."""
     sample = make_sample(tmp_path / "big", 24 * 2**20, 2**14)
@@ -357,6 +358,18 @@ async def test_cancelled_download_leaves_nothing_running(sample: Sample, target:
             await torrent.status()
     gc.collect()
     assert threading.active_count() <= threads + 1  # trio keeps a worker thread for a while
+
+
+async def test_session_that_ended_is_a_closed_resource(sample: Sample, target: Path) -> None:
+    async with session("127.0.0.1") as a:
+        torrent = a.seed(sample.metainfo, sample.folder)
+    await a.remove(torrent)
+    with pytest.raises(trio.ClosedResourceError):
+        await a.totals()
+    with pytest.raises(trio.ClosedResourceError):
+        a.fetch(sample.v2, RELEASE, target)
+    with pytest.raises(trio.ClosedResourceError):
+        await torrent.metainfo()
 
 
 async def test_occupied_port_is_a_configuration_error() -> None:

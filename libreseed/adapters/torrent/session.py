@@ -77,18 +77,19 @@ class TorrentSession:
     async def totals(self) -> SessionTotals:
         """Payload in and out of all torrents since the session began."""
         done, box = trio.Event(), list[SessionTotals]()
+        self._live().post_session_stats()
         self._totals.append((done, box))
-        self._session.post_session_stats()
         await done.wait()
+        self._live()
         return box[0]
 
     def set_limits(self, *, upload: int = 0, download: int = 0) -> None:
         """Rate limits of the whole session in bytes per second, 0 meaning none."""
-        self._session.apply_settings({"upload_rate_limit": upload, "download_rate_limit": download})
+        self._live().apply_settings({"upload_rate_limit": upload, "download_rate_limit": download})
 
     def ban(self, host: str) -> None:
         """Drop every connection to the IP address ``host`` and take none from it until the session ends."""
-        rules = self._session.get_ip_filter()
+        rules = self._live().get_ip_filter()
         rules.add_rule(host, host, 1)
         self._session.set_ip_filter(rules)
 
@@ -178,7 +179,7 @@ class TorrentSession:
         else:
             params.piece_priorities = torrent._priorities
         try:
-            handle = self._session.add_torrent(params)
+            handle = self._live().add_torrent(params)
         except RuntimeError as error:
             raise LocalFault("storage.duplicate-torrent", f"{torrent.name}: {error}") from error
 
@@ -209,6 +210,11 @@ class TorrentSession:
             torrent._flush()
         if dialled:
             set_nodelay()
+
+    def _live(self) -> Any:
+        if self._session is None:
+            raise trio.ClosedResourceError("the torrent session is not running")
+        return self._session
 
     async def _wait_listening(self) -> None:
         while not all(host in self._ports for host, _ in self.options.listen):
@@ -251,6 +257,8 @@ class TorrentSession:
                 nursery.cancel_scope.cancel()
         self._session.set_alert_notify(lambda: None)  # unhook the descriptor before it is closed and reused
         self._session = None
+        for gone in [*self._leaving.values(), *(done for done, _ in self._totals)]:
+            gone.set()
 
 
 def _make_session(options: SessionOptions) -> Any:
