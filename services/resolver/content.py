@@ -12,7 +12,6 @@ import trio
 from libreseed import limits
 from libreseed.adapters.fetch import ContentFetch
 from libreseed.adapters.recovery import Findings, examine, read_known_info
-from libreseed.adapters.salvage import ChunkSalvage
 from libreseed.adapters.settings import Endpoint
 from libreseed.adapters.torrent.session import TorrentSession
 from libreseed.adapters.torrent.torrent import Torrent
@@ -23,6 +22,7 @@ from libreseed.torrent.bitfield import pack_bitfield
 from libreseed.torrent.metainfo import TorrentInfo, read_info
 
 from .job import Job
+from .late_salvage import LateSalvage
 from .network import Address, Network
 
 __all__ = ["Content", "obtain_offline", "obtain_online"]
@@ -173,7 +173,7 @@ def _fetch(job: Job, info: TorrentInfo, torrent: Torrent | None) -> ContentFetch
         job.progress.update(min(chunks * limits.CHUNK_BYTES, total), total, detail)
 
     v1 = hashlib.sha1(info.info, usedforsecurity=False).digest()
-    salvage = ChunkSalvage(info.layout, v1, job.resolution.policy.peer_silence_s)
+    salvage = LateSalvage(info.layout, v1, job.resolution.policy.peer_silence_s)
     return ContentFetch(
         job.resolution,
         job.space,

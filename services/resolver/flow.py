@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -19,20 +20,21 @@ from libreseed.adapters.console import Progress
 from libreseed.adapters.durable import remove_leftovers
 from libreseed.adapters.settings import Endpoint
 from libreseed.adapters.store import ReleaseLock, Store, Workspace
-from libreseed.adapters.tree_check import check_tree_on_disk
 from libreseed.adapters.trust_store import TrustStore
 from libreseed.errors import ContentRejected, LibreSeedError, LocalFault, NotFound, TransportFault
+from libreseed.package.minimal import MinimalManifest
 from libreseed.resolve.engine import FoundRecord, Resolution
 from libreseed.resolve.policy import Policy
 from libreseed.resolve.receipt import Receipt
 from libreseed.resolve.request import Request
 from libreseed.resolve.trust import TrustBasis, trusted_publishers, untrusted
 
-from .content import Content, obtain_offline, obtain_online
-from .install import install
 from .job import Job
 from .network import DhtFactory, Network, default_dht
 from .outcome import Outcome, Steps
+
+if TYPE_CHECKING:
+    from .content import Content
 
 __all__ = ["Options", "resolve"]
 
@@ -124,7 +126,7 @@ class _Run:
             raise untrusted(self.options.request, [receipt.minimal.pubkey])
         if receipt.minimal.pubkey not in self.basis.keys:
             raise LocalFault("storage.occupied", f"{self.final} holds the release of another publisher")
-        await trio.to_thread.run_sync(check_tree_on_disk, self.final, receipt.minimal)
+        await trio.to_thread.run_sync(_check_tree, self.final, receipt.minimal)
         self.steps.done(9)
         return Outcome(receipt.minimal, str(self.final), self.basis.why, receipt.silexium, True, self.steps)
 
@@ -134,7 +136,7 @@ class _Run:
             return None
         minimal = self.resolution.minimal
         try:
-            await trio.to_thread.run_sync(check_tree_on_disk, self.final, minimal)
+            await trio.to_thread.run_sync(_check_tree, self.final, minimal)
         except LocalFault as error:
             raise LocalFault("storage.occupied", f"{self.final} exists and is not {self.release}: {error}") from error
         why = self.basis.why if self.basis is not None else ""
@@ -147,6 +149,8 @@ class _Run:
         if self.options.request.offline:
             space, record = await trio.to_thread.run_sync(self._left_in_store)
             self._accept(record)
+            from .content import obtain_offline
+
             job = self._job(space)
             return await self._install(job, await obtain_offline(job), record.source)
         options = self.options
@@ -155,9 +159,12 @@ class _Run:
             with at_step(2):
                 record = await network.find(options.request, self.basis)
             self._accept(record)
+            await network.loaded()
             if (there := await self._adopt()) is None:
                 minimal = self.resolution.minimal
                 space = await trio.to_thread.run_sync(self.store.workspace, self.release, minimal.torrent)
+                from .content import obtain_online
+
                 job = self._job(space)
                 content = await obtain_online(job, network, options.peers)
                 there = await self._install(job, content, record.source)
@@ -185,6 +192,8 @@ class _Run:
 
     async def _install(self, job: Job, content: Content, source: str) -> Outcome:
         """Steps 7 to 11. The workspace goes when the release is in, and when its content was refused."""
+        from .install import install
+
         try:
             sha256 = await content.sha256()
             receipt = await trio.to_thread.run_sync(install, job, content.tgz, sha256, self.final, _now_ms)
@@ -200,6 +209,12 @@ class _Run:
     async def _leave(self, job: Job, content: Content) -> None:
         await content.close()
         await trio.to_thread.run_sync(self.store.discard, job.space)
+
+
+def _check_tree(root: Path, minimal: MinimalManifest) -> None:
+    from libreseed.adapters.tree_check import check_tree_on_disk
+
+    check_tree_on_disk(root, minimal)
 
 
 @contextmanager

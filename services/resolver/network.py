@@ -1,10 +1,11 @@
 """The two ways out: a DHT node and a torrent session, started side by side and as late as possible.
 
-libtorrent is imported in a thread while the DHT looks up the record; nothing waits for it before it is needed.
+All that the lookup does not need is imported in a thread while the DHT answers, libtorrent among it.
 """
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -62,6 +63,7 @@ class Network:
         any_port = tuple((host, 0) for host, _ in self._listen)
         self._dht = make_dht(bootstraps, any_port, root / "dht-nodes.json")
         self._session: TorrentSession | None = None
+        self._loaded = trio.Event()
         self._ready = trio.Event()
         nursery.start_soon(self._start_session)
 
@@ -71,6 +73,10 @@ class Network:
 
         await self._nursery.start(self._dht.run)
         return await find_record(self._dht, request, basis)
+
+    async def loaded(self) -> None:
+        """Return once the modules for what follows the lookup are here."""
+        await self._loaded.wait()
 
     async def session(self) -> TorrentSession:
         """The torrent session, once it listens."""
@@ -83,12 +89,22 @@ class Network:
         return self._dht.iter_peers(info_hash)
 
     async def _start_session(self) -> None:
-        from libreseed.adapters.torrent.preload import load_libtorrent
-
-        await trio.to_thread.run_sync(load_libtorrent)
+        await trio.to_thread.run_sync(_load_the_rest)
+        self._loaded.set()
         from libreseed.adapters.torrent.session import TorrentSession
         from libreseed.adapters.torrent.settings import SessionOptions
 
         self._session = TorrentSession(SessionOptions(listen=self._listen))
         await self._nursery.start(self._session.run)
         self._ready.set()
+
+
+def _load_the_rest() -> None:
+    """Import what is not needed to ask the DHT; in a thread, while its answers are under way."""
+    from libreseed.adapters.torrent.preload import load_libtorrent
+
+    from . import content, install  # noqa: F401
+
+    load_libtorrent()
+    gc.freeze()  # what was imported stays; see cli.main
+    gc.enable()
