@@ -162,12 +162,13 @@ class DhtNode:
         await self._resolved.wait()
         send, receive = trio.open_memory_channel[Endpoint](limits.DHT_PEERS_PER_SEARCH)
         waiter = _Waiter(peers=send)
-        number = self._start(requests.find_peers(self._running, info_hash), waiter)
-        try:
-            async for peer in receive:
-                yield peer
-        finally:
-            self._stop(number)
+        async with self._slots:
+            number = self._start(requests.find_peers(self._running, info_hash), waiter)
+            try:
+                async for peer in receive:
+                    yield peer
+            finally:
+                self._stop(number)
         if isinstance(waiter.result, requests.Peers) and not waiter.result.peers:
             self._demand_answers(waiter.result.answers)
 
@@ -177,7 +178,10 @@ class DhtNode:
         machine = self._running
         if machine.responder is not None:
             machine.responder.own.announce(info_hash, port, trio.current_time())
-        operation = requests.announce(machine, info_hash, port, machine.config.families)
+        own_port = self._sockets[0].address[1]
+        operation = requests.announce(
+            machine, info_hash, port or own_port, machine.config.families, implied=port is None
+        )
         outcome = await self._perform(operation, requests.Announced)
         self._demand_answers(outcome.answers)
         return outcome.accepted

@@ -17,6 +17,7 @@ from enum import Enum
 
 from libreseed import limits
 from libreseed.dht.addresses import Endpoint, NodeInfo, family_of, prefix_of
+from libreseed.dht.nodeid import follows_address
 
 __all__ = ["PATHS", "PATH_WIDTH", "WINDOW", "Candidate", "Lookup", "State"]
 
@@ -39,7 +40,18 @@ class State(Enum):
 class Candidate:
     """A node that may be asked; ``node_id`` is None for a bootstrap address until it answers."""
 
-    __slots__ = ("distance", "endpoint", "family", "node_id", "order", "path", "prefix", "retried", "sent_at", "state")
+    __slots__ = (
+        "distance",
+        "endpoint",
+        "family",
+        "follows",
+        "node_id",
+        "path",
+        "prefix",
+        "retried",
+        "sent_at",
+        "state",
+    )
 
     def __init__(self, node_id: bytes | None, endpoint: Endpoint, target: int, path: int) -> None:
         self.node_id = node_id
@@ -48,13 +60,13 @@ class Candidate:
         self.prefix = prefix_of(endpoint[0])
         self.path = path
         self.state = State.NEW
-        self.sent_at = 0.0
         self.retried = False
         self.place(target)
 
     def place(self, target: int) -> None:
-        """Set the distance; an unknown id counts as nearest, so that it is asked first."""
+        """Set what depends on the id; an unknown id counts as nearest, so that it is asked first."""
         self.distance = -1 if self.node_id is None else int.from_bytes(self.node_id, "big") ^ target
+        self.follows = self.node_id is None or follows_address(self.node_id, self.endpoint[0])  # BEP 42
 
     def __lt__(self, other: Candidate) -> bool:
         return (self.distance, self.endpoint) < (other.distance, other.endpoint)
@@ -94,6 +106,7 @@ class Lookup:
         self._all: dict[int, list[Candidate]] = {family: [] for family in families}
         self._endpoints: set[Endpoint] = set()
         self._prefixes: dict[str, Candidate] = {}
+        self._strange = False  # some id does not follow from its address
         self._reserve = list(reserve)  # addresses to fall back on if no seed answers
         self._sow(seeds)
 
@@ -172,9 +185,9 @@ class Lookup:
                     return False
         return True
 
-    def closest(self, family: int, count: int) -> list[Candidate]:
-        """The nearest ``count`` nodes of a family that have answered."""
-        return [candidate for candidate in self._all.get(family, ()) if candidate.state is State.OK][:count]
+    def answerers(self, family: int) -> list[Candidate]:
+        """The nodes of a family that have answered, nearest first."""
+        return [candidate for candidate in self._all.get(family, ()) if candidate.state is State.OK]
 
     def _sow(self, seeds: Iterable[tuple[bytes | None, Endpoint]]) -> None:
         """Deal seeds to the paths of their family in turn, the nearest first."""
@@ -200,9 +213,20 @@ class Lookup:
         return candidate.state is State.BUSY or (patient and candidate.state is State.SLOW)
 
     def _window(self, nearest: list[Candidate], size: int) -> Iterator[Candidate]:
+        """The nearest ``size`` candidates, and the nearest ``size`` of those whose id follows from their address.
+
+        Whoever takes all places near a target without owning the addresses for it is thus asked beside others.
+        """
+        yield from self._nearest(nearest, size, False)
+        if self._strange:
+            yield from self._nearest(nearest, size, True)
+
+    def _nearest(self, nearest: list[Candidate], size: int, following: bool) -> Iterator[Candidate]:
         """The nearest ``size`` candidates that are neither dead nor shut out by another of their prefix."""
         for candidate in nearest:
             if candidate.state is State.DEAD or (candidate.state is State.NEW and self._shut_out(candidate)):
+                continue
+            if following and not candidate.follows:
                 continue
             yield candidate
             size -= 1
@@ -245,6 +269,7 @@ class Lookup:
         if endpoint in self._endpoints or node_id == self._own_id:
             return  # an id may come twice: whoever names a wrong address for it must not shut out the right one
         candidate = Candidate(node_id, endpoint, self._target, path)
+        self._strange = self._strange or not candidate.follows
         self._endpoints.add(endpoint)
         insort(home.candidates, candidate)
         insort(self._all[candidate.family], candidate)

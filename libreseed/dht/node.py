@@ -193,7 +193,7 @@ class NodeMachine:
         seeds: list[tuple[bytes | None, Endpoint]] = []
         if self.tables:
             for table in self.tables.values():
-                seeds += [(contact.id, contact.endpoint) for contact in table.closest(target, _SEEDS)]
+                seeds += [(contact.id, contact.endpoint) for contact in table.mixed(target, _SEEDS)]
         wanted = int.from_bytes(target, "big")
         if len(seeds) < _SEEDS:
             near = sorted(self._known.values(), key=lambda info: int.from_bytes(info.node_id, "big") ^ wanted)

@@ -22,6 +22,7 @@ __all__ = ["Ask", "Batch", "Operation", "Search", "Seeker", "Stage", "nodes_of"]
 
 QUORUM = 4  # nodes that must give the same newest item before a get stops early, on at least two paths
 REPLICAS = 16  # nearest nodes that a put or an announcement goes to
+REPLICAS_ANY = 8  # of these, whether or not their ids follow from their addresses
 SLOW_AFTER, DEAD_AFTER = 1, 3  # multiples of the retransmission timeout
 
 
@@ -139,13 +140,15 @@ class Search:
         return self._expired or self._collector.enough(self.lookup)
 
     def writers(self, families: Iterable[int]) -> list[Candidate]:
-        """The nearest nodes that answered and gave a token, per family."""
-        return [
-            candidate
-            for family in families
-            for candidate in self.lookup.closest(family, REPLICAS)
-            if candidate.endpoint in self.tokens
-        ]
+        """Where to write, per family: the nearest nodes that gave a token and whose ids follow from their addresses
+        (BEP 42), and the nearest few of any kind.
+        """
+        chosen: dict[Candidate, None] = {}
+        for family in families:
+            with_token = [node for node in self.lookup.answerers(family) if node.endpoint in self.tokens]
+            chosen |= dict.fromkeys([node for node in with_token if node.follows][:REPLICAS])
+            chosen |= dict.fromkeys(with_token[:REPLICAS_ANY])
+        return list(chosen)
 
 
 class Batch:

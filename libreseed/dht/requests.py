@@ -211,14 +211,12 @@ class PeerSearch(Search):
 
 
 def announce(
-    seeker: Seeker, info_hash: bytes, port: int | None, families: Sequence[int]
+    seeker: Seeker, info_hash: bytes, port: int, families: Sequence[int], *, implied: bool = False
 ) -> Generator[Stage, None, Announced]:
-    """Announce ``port`` (None: the port that these datagrams come from) to the nodes nearest to ``info_hash``."""
+    """Announce ``port`` to the nodes nearest to ``info_hash``; ``implied``: it is the one these datagrams come from."""
     search = PeerSearch(seeker.lookup(info_hash), info_hash, _PeerList(thorough=True))
     yield search
-    args: Fields = {b"info_hash": info_hash, b"port": port or 0, b"implied_port": int(port is None)}
-    if port is None:
-        args[b"port"] = 1  # read by nobody that knows implied_port; 0 would be refused by those that do not
+    args: Fields = {b"info_hash": info_hash, b"port": port, b"implied_port": int(implied)}
     batch = Batch(
         [
             Ask(_again(node), b"announce_peer", args | {b"token": search.tokens[node.endpoint]})

@@ -260,7 +260,7 @@ def _nodes(query: Query, source: Endpoint, tables: dict[int, Table], target: byt
     values: Fields = {}
     for family in families or [family_of(source[0])]:
         if family in tables:
-            near = tables[family].closest(target, limits.DHT_NODES_PER_ANSWER + 1, good_only=True)
+            near = tables[family].mixed(target, limits.DHT_NODES_PER_ANSWER + 1, good_only=True)
             packed = [contact.packed for contact in near if contact.endpoint != source]
             values[b"nodes" if family == 4 else b"nodes6"] = b"".join(packed[: limits.DHT_NODES_PER_ANSWER])
     return values

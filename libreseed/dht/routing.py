@@ -204,7 +204,9 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package has no types
             return False
         return len(bucket) < bucket.ksize or bool(bucket.has_in_range(self.node))
 
-    def closest(self, target: bytes, count: int, *, good_only: bool = False) -> list[Contact]:
+    def closest(
+        self, target: bytes, count: int, *, good_only: bool = False, preferred_only: bool = False
+    ) -> list[Contact]:
         """The ``count`` contacts nearest to ``target``, exactly (the package stops early, in another order).
 
         A bucket is a subtree, so the distances of two buckets do not overlap: whole buckets are taken, nearest first.
@@ -212,12 +214,28 @@ class Table(RoutingTable):  # type: ignore[misc]  # the package has no types
         wanted = int.from_bytes(target, "big")
         found: list[Contact] = []
         for bucket in sorted(self.buckets, key=lambda bucket: (bucket.range[0] ^ wanted) & ~bucket.span):
-            near = [contact for contact in bucket.nodes.values() if not good_only or contact.fails == 0]
+            near = [
+                contact
+                for contact in bucket.nodes.values()
+                if (not good_only or contact.fails == 0) and (not preferred_only or contact.preferred)
+            ]
             near.sort(key=lambda contact: contact.long_id ^ wanted)
             found += near
             if len(found) >= count:
                 break
         return found[:count]
+
+    def mixed(self, target: bytes, count: int, *, good_only: bool = False) -> list[Contact]:
+        """The nearest ``count``, of which at least half have ids that follow from their addresses, if there are such.
+
+        Where all do, these are the nearest. Where somebody took all places near a target, others are named as well.
+        """
+        nearest = self.closest(target, count, good_only=good_only)
+        if all(contact.preferred for contact in nearest):
+            return nearest
+        following = self.closest(target, count, good_only=good_only, preferred_only=True)
+        chosen = {contact.id: contact for contact in nearest[: count // 2] + following}
+        return list(chosen.values())[:count]
 
     def questionable(self, before: float, count: int) -> list[Contact]:
         """At most ``count`` contacts that were last seen before that time, the longest silent first."""

@@ -100,7 +100,7 @@ def test_a_miss_is_one_only_after_the_nearest_of_all_paths_were_asked() -> None:
         _answer_all(lookup, chosen)
     assert asked == 20
     assert lookup.converged()
-    assert [candidate.distance for candidate in lookup.closest(4, 3)] == [1000, 1001, 1002]
+    assert [candidate.distance for candidate in lookup.answerers(4)][:3] == [1000, 1001, 1002]
 
 
 def test_the_reserve_is_asked_when_no_seed_answers() -> None:
@@ -113,7 +113,7 @@ def test_the_reserve_is_asked_when_no_seed_answers() -> None:
     assert fallback.endpoint == spare
     lookup.answered(fallback, _id(7), [])
     assert lookup.converged()
-    assert lookup.closest(4, 5) == [fallback]
+    assert lookup.answerers(4) == [fallback]
 
 
 def test_paths_without_anybody_are_given_some_of_what_the_first_answer_names() -> None:
@@ -138,5 +138,5 @@ def test_families_have_their_own_paths_and_their_own_nearest() -> None:
     lookup.answered(first, _id(1), [NodeInfo(_id(3), ("2001:db8:1::1", 1))])
     lookup.answered(second, _id(2), [])
     _answer_all(lookup, lookup.take())
-    assert [candidate.distance for candidate in lookup.closest(4, 9)] == [1]
-    assert [candidate.distance for candidate in lookup.closest(6, 9)] == [2, 3]
+    assert [candidate.distance for candidate in lookup.answerers(4)] == [1]
+    assert [candidate.distance for candidate in lookup.answerers(6)] == [2, 3]
