@@ -13,7 +13,7 @@ import trio
 from libreseed import bencode
 from libreseed.adapters.udp import DhtNode, DhtOptions
 from libreseed.dht.items import SignedItem, sign_item
-from libreseed.ids import PublicKey, Signature
+from libreseed.ids import PackageName, PublicKey, Signature
 from libreseed.keys.ed25519 import PrivateKey
 
 pytestmark = pytest.mark.integration
@@ -179,6 +179,24 @@ async def test_a_record_put_again_without_its_key_outlives_the_packager_and_the_
                 await _confirmed_put(keeper, kept, 3)
             alert = await late[2].get(KEY.public, SALT)
             assert alert.seq == _item().seq
+
+
+async def test_a_name_is_discovered_through_libtorrent_nodes_only() -> None:
+    text = b'{"name":"tool","protocol":"libreseed-index-v1","versions":["1.0.0"]}'
+    index = sign_item(KEY, b"i:tool", 3, bencode.encode(text))
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(60):
+            async with (
+                _foreign_network(5, "127.0.30") as foreign,
+                _our_network(1, "127.0.31", *[node.address for node in foreign]) as [holder],
+            ):
+                holder.set_records(lambda name: [index])
+                while await holder.announce_name(PackageName("tool")) < 3:
+                    await trio.sleep(0.1)
+                client = await _client(nursery, foreign[4].address)
+                while await client.find_records(PackageName("tool")) != [index]:
+                    await trio.sleep(0.1)
+        nursery.cancel_scope.cancel()
 
 
 async def test_peers_announced_by_libtorrent_are_found_by_us_and_the_other_way_round() -> None:
