@@ -158,6 +158,7 @@ NOTE_SIGNATURES = 32
 NOTE_SIGNATURE_BYTES = 4096  # of other types: an ML-DSA-44 signature has 2420
 WITNESSES = 32
 QUORUM_DEPTH = 3
+REPORT_CHARS = 300  # of one piece of evidence in a report of checks
 POLICY_ITEMS = 4096  # of one list in a policy
 LOG_ENTRY_BYTES = 16 * 2**10
 RELEASE_MANIFEST_BYTES = 256 * 2**10

@@ -94,16 +94,22 @@ class _Header:
 class HeaderChain:
     """Consecutive headers from height ``base`` on, verified as they are added; ``extend`` is all or nothing.
 
-    ``pins`` adds checkpoints (height -> 32 bytes in internal order) to the network's own.
+    ``pins`` adds checkpoints (height -> 32 bytes in internal order) to the network's own. With ``pinned_only`` no
+    header behind the last pinned one counts: for headers that come with what they are to prove. Six blocks on top of an
+    old checkpoint cost whoever wants to backdate a stamp only that much work; a chain of one's own, kept up to date and
+    chosen by ``work``, is what outweighs them.
     """
 
-    __slots__ = ("_buffer", "_last", "_pins", "_settled", "base", "network")
+    __slots__ = ("_buffer", "_last", "_pins", "_settled", "base", "network", "pinned_only")
 
-    def __init__(self, network: Network, base: int = 0, pins: Iterable[tuple[int, bytes]] = ()) -> None:
+    def __init__(
+        self, network: Network, base: int = 0, pins: Iterable[tuple[int, bytes]] = (), *, pinned_only: bool = False
+    ) -> None:
         if not 0 <= base <= limits.BITCOIN_HEIGHT:
             raise ProofRejected("silexium.header", f"no block has the height {base}")
         self.network = network
         self.base = base
+        self.pinned_only = pinned_only
         self._pins = {height: bytes.fromhex(text)[::-1] for height, text in network.pins} | dict(pins)
         self._pins[0] = _sha256d(network.genesis)
         self._buffer = bytearray()
@@ -174,8 +180,9 @@ class HeaderChain:
             message = f"the headers at hand go from {self.base} to {self.tip}; the proof needs {height}"
             raise ProofRejected("silexium.header-missing", message, evidence={"height": height})
         confirmations = self.tip - height + 1
-        if height > self._settled and confirmations < self.network.confirmations:
-            message = f"block {height} has {confirmations} of the {self.network.confirmations} confirmations it needs"
+        if height > self._settled and (self.pinned_only or confirmations < self.network.confirmations):
+            message = f"block {height} is behind the last pinned header and has {confirmations} of the "
+            message += f"{self.network.confirmations} confirmations it needs, in headers of one's own"
             raise ProofRejected("silexium.header-confirmations", message, evidence={"height": height})
         header = self._at(height)
         if header.merkle_root != merkle_root:

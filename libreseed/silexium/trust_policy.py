@@ -131,13 +131,13 @@ def _parse_quorum(value: object, depth: int) -> Quorum:
 
 def _parse_time(table: Table) -> TimePolicy:
     _closed(table, "time", ("tsas",), ("checkpoints", "max-lag-seconds", "network", "tsa-threshold"))
-    network = table.get("network", "mainnet")
+    network = _text(table.get("network", "mainnet"))
     if network not in NETWORKS:
         raise _bad(f"no such Bitcoin network: {network!r:.60}; known are {', '.join(sorted(NETWORKS))}")
     return TimePolicy(
         tsas=_each(table["tsas"], "tsas", _parse_tsa),
         tsa_threshold=_integer(table, "tsa-threshold", 1, most=limits.TRUSTED_TSAS),
-        network=NETWORKS[str(network)],
+        network=NETWORKS[network],
         pins=_each(table.get("checkpoints", []), "checkpoints", _parse_pin),
         max_lag=_integer(table, "max-lag-seconds", limits.OTS_LAG_SECONDS, most=LAST_INSTANT),
     )

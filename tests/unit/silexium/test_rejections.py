@@ -412,6 +412,16 @@ def test_regtest_counts_only_where_the_policy_names_it() -> None:
     assert verdict(bundle, mainnet) == ("silexium.header-pin", "10.6")
 
 
+def test_cheap_headers_in_a_bundle_do_not_count_where_work_does() -> None:
+    """Six blocks on an old checkpoint are affordable: headers that come with the proof count only when pinned."""
+    network = replace(REGTEST, name="costly", retargets=True)
+    bundle = Draft().bundle()
+    assert bundle.headers is not None
+    block = hashlib.sha256(hashlib.sha256(bundle.headers.data[80:]).digest()).digest()
+    assert verdict(bundle, policy(time=time_policy(network=network))) == ("silexium.header-confirmations", "10.6")
+    passed(bundle, policy(time=time_policy(network=network, pins=((1, block),))))
+
+
 def test_a_bundles_headers_do_not_stand_in_the_way_of_better_ones() -> None:
     draft = Draft()
     bundle = draft.bundle()
