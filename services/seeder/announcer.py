@@ -24,11 +24,12 @@ from libreseed.ids import PackageName
 
 from .config import SeederConfig
 
-__all__ = ["Announcer", "Findable"]
+__all__ = ["LEGACY_PEERS", "Announcer", "Findable"]
 
 _LOG = logging.getLogger("libreseed.seeder")
 _PARALLEL = 8  # duties at once; each is a lookup of its own
 _DUTY_SECONDS = 60.0
+LEGACY_PEERS = "peers-legacy"  # announced with another port than the other kinds
 _NAME = "name:"  # begins the owner of a name's own duty; a release's key has "@" and an index's "index:"
 
 
@@ -42,9 +43,9 @@ class Findable:
 
 
 class Announcer:
-    """Owns all duties towards the DHT. ``port`` tells the TCP port of the swarm."""
+    """Owns all duties towards the DHT. ``port`` tells the TCP port for a kind of announce."""
 
-    def __init__(self, node: DhtNode, config: SeederConfig, *, port: Callable[[], int]) -> None:
+    def __init__(self, node: DhtNode, config: SeederConfig, *, port: Callable[[str], int]) -> None:
         self._node = node
         self._config = config
         self._port = port
@@ -141,7 +142,7 @@ class Announcer:
             assert what.record is not None
             return await self._put(duty.owner, what.record)
         else:
-            taken = await self._node.announce_peer(what.info_hashes[duty.kind], self._port())
+            taken = await self._node.announce_peer(what.info_hashes[duty.kind], self._port(duty.kind))
         self.announces += 1
         return "" if taken else "no node took the announcement"
 

@@ -37,6 +37,7 @@ _SCHEMA = (
     Setting("state-dir", file_path),
     Setting("listen", list_of(endpoint), (Endpoint("0.0.0.0", 6891),)),  # noqa: S104  # reached from everywhere
     Setting("dht-port", _PORT, 6892),
+    Setting("legacy-port", _PORT, 0),
     Setting("bootstrap", list_of(endpoint), ()),
     Setting("watch", file_path),
     Setting("watch-interval", seconds, 5.0),
@@ -58,7 +59,8 @@ _SCHEMA = (
 class SeederConfig:
     """All settings of one daemon. Intervals are seconds, rates bytes per second; 0 means no limit for sizes and rates.
 
-    ``listen`` are TCP addresses of the swarm; the DHT listens on ``dht_port`` (UDP) of the same hosts.
+    ``listen`` are TCP addresses of the swarm; the DHT listens on ``dht_port`` (UDP) of the same hosts, and the door for
+    old clients on ``legacy_port`` (TCP, 0: any free one) of the first.
     ``record_interval`` is between two puts of a signed record, ``peer_interval`` between two announces as a peer (nodes
     forget peers after 30 minutes), ``scrub_interval`` between two full reads of a release.
     """
@@ -66,6 +68,7 @@ class SeederConfig:
     state_dir: Path
     listen: tuple[Endpoint, ...]
     dht_port: int
+    legacy_port: int
     bootstrap: tuple[Endpoint, ...]
     watch: Path | None
     watch_interval: float

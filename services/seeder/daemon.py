@@ -14,15 +14,16 @@ import trio
 
 from libreseed.adapters.control_server import ControlServer
 from libreseed.adapters.seed_store import SeedStore
+from libreseed.adapters.torrent.legacy_door import LegacyDoor
 from libreseed.adapters.torrent.session import TorrentSession
 from libreseed.adapters.torrent.settings import SessionOptions
 from libreseed.adapters.udp import DhtNode, DhtOptions
 
-from .announcer import Announcer
+from .announcer import LEGACY_PEERS, Announcer
 from .config import SeederConfig
 from .guard import refuse_private_keys
 from .health import Meter
-from .library import Library
+from .library import Library, Swarm
 from .minder import Minder
 from .notify import Notifier
 from .requests import Parts, Requests
@@ -80,9 +81,12 @@ async def _start(config: SeederConfig, store: SeedStore, notifier: Notifier, nur
     )
     await nursery.start(session.run)
     await nursery.start(node.run)
+    door = LegacyDoor(_reachable(session.addresses[0]), host=config.listen[0].host, port=config.legacy_port)
+    await nursery.start(door.run)
     meter = Meter()
-    announcer = Announcer(node, config, port=lambda: session.port)
-    library = Library(store, session, announcer, meter, config)
+    announcer = Announcer(node, config, port=lambda kind: door.port if kind == LEGACY_PEERS else session.port)
+    swarm = Swarm(session, door)
+    library = Library(store, swarm, announcer, meter, config)
     node.set_records(announcer.records_of)
     announcer.on_newer(library.indexes.meet)
     nursery.start_soon(announcer.run)
@@ -93,10 +97,16 @@ async def _start(config: SeederConfig, store: SeedStore, notifier: Notifier, nur
         await nursery.start(watch.run)
     await nursery.start(Minder(library, node, config).run)
     nursery.start_soon(Scrubber(library, meter, config).run)
-    answers = Requests(Parts(config, library, announcer, session, node, meter, watch))
+    answers = Requests(Parts(config, library, announcer, swarm, node, meter, watch))
     await nursery.start(ControlServer(config.control_socket, answers, group=config.control_group).run)
     _announce_ready(config, session, node, library, notifier)
     await notifier.run_watchdog()
+
+
+def _reachable(address: tuple[str, int]) -> tuple[str, int]:
+    """Where this machine reaches a socket that is bound to ``address``, which may be the wildcard."""
+    host, port = address
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104
 
 
 def _announce_ready(

@@ -20,13 +20,14 @@ import trio
 from libreseed import limits
 from libreseed.adapters.oserrors import from_oserror
 from libreseed.adapters.seed_store import SeedNote, SeedStore, release_key
+from libreseed.adapters.torrent.legacy_door import LegacyDoor
 from libreseed.adapters.torrent.session import TorrentSession
 from libreseed.adapters.torrent.torrent import Torrent
 from libreseed.errors import LibreSeedError, LocalFault, NotFound, RecordRejected, UsageFault
 from libreseed.package.minimal import MinimalManifest
 from libreseed.torrent.offer import offered_pieces
 
-from .announcer import Announcer, Findable
+from .announcer import LEGACY_PEERS, Announcer, Findable
 from .config import SeederConfig
 from .donor import donate_chunks, donate_small_files
 from .health import Health, Meter, check_release
@@ -36,7 +37,7 @@ from .source import Source, read_file
 from .stopping import cancel_flag
 from .stored import Stored, open_stored
 
-__all__ = ["Holding", "Library"]
+__all__ = ["Holding", "Library", "Swarm"]
 
 _LOG = logging.getLogger("libreseed.seeder")
 _MIN_PREFIX = 8  # hex digits of a torrent's hash that name a release
@@ -61,15 +62,23 @@ class Holding:
         return self.key[: -len(".") - 32]
 
 
+@dataclass(frozen=True, slots=True)
+class Swarm:
+    """Where releases are offered: the session, and the door for clients that ask for a wrong info-hash."""
+
+    session: TorrentSession
+    door: LegacyDoor
+
+
 class Library:
     """All holdings. ``run`` loads them and checks what changed while the daemon was down."""
 
     def __init__(
-        self, store: SeedStore, session: TorrentSession, announcer: Announcer, meter: Meter, config: SeederConfig
+        self, store: SeedStore, swarm: Swarm, announcer: Announcer, meter: Meter, config: SeederConfig
     ) -> None:
         self.store = store
         self.holdings: dict[str, Holding] = {}
-        self._session = session
+        self._session, self._door = swarm.session, swarm.door
         self._announcer = announcer
         self._meter = meter
         self._config = config
@@ -205,6 +214,8 @@ class Library:
         holding.state = "damaged" if bad else "seeding"
         holding.fault = _damage(note) if bad else ""
         self._to_mind.send_nowait(holding)
+        if stored.outline is not None:
+            self._door.admit(stored.outline.legacy, stored.outline.v1)
         self._announcer.keep(holding.key, self._findable(stored))
 
     async def withdraw(self, holding: Holding) -> None:
@@ -220,7 +231,8 @@ class Library:
             await self.check(holding)
 
     def _findable(self, stored: Stored) -> Findable:
-        hashes = {"peers-v1": stored.outline.v1, "peers-v2": stored.outline.v2} if stored.outline else {}
+        outline = stored.outline
+        hashes = {"peers-v1": outline.v1, "peers-v2": outline.v2, LEGACY_PEERS: outline.legacy} if outline else {}
         return Findable(stored.minimal.name, stored.item, hashes)
 
     def _broken(self, holding: Holding, error: LibreSeedError) -> None:
@@ -324,6 +336,8 @@ class Library:
                 self.holdings.pop(holding.key, None)
                 self._announcer.drop(holding.key)
                 await self.withdraw(holding)
+        if holding.stored is not None and holding.stored.outline is not None:
+            self._door.dismiss(holding.stored.outline.legacy)
         self._drop_index(holding)
         _LOG.info("%s: removed", holding.key)
         return holding

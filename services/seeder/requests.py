@@ -17,7 +17,6 @@ import trio
 import libreseed
 from libreseed import wire
 from libreseed.adapters.control import Request
-from libreseed.adapters.torrent.session import TorrentSession
 from libreseed.adapters.torrent.torrent import TorrentStatus
 from libreseed.adapters.udp import DhtNode
 from libreseed.dht.upkeep import Duty
@@ -26,7 +25,7 @@ from libreseed.errors import LibreSeedError, UsageFault
 from .announcer import Announcer
 from .config import SeederConfig
 from .health import Meter
-from .library import Holding, Library
+from .library import Holding, Library, Swarm
 from .source import INDEX_SUFFIX, Source, handed_over, locate
 from .watch import WatchFolder, note_quarantine
 
@@ -43,7 +42,7 @@ class Parts:
     config: SeederConfig
     library: Library
     announcer: Announcer
-    session: TorrentSession
+    swarm: Swarm
     node: DhtNode
     meter: Meter
     watch: WatchFolder | None
@@ -56,7 +55,7 @@ class Requests:
         self._config = parts.config
         self._library = parts.library
         self._announcer = parts.announcer
-        self._session = parts.session
+        self._session, self._door = parts.swarm.session, parts.swarm.door
         self._node = parts.node
         self._meter = parts.meter
         self._watch = parts.watch
@@ -159,6 +158,7 @@ class Requests:
             "dht": {"listen": [_text(one) for one in self._node.addresses], "nodes": self._node.node_count},
             "down_rate": sum(one.down_rate for one in swarms),
             "indexes": len(self._library.indexes),
+            "legacy_listen": _text((self._config.listen[0].host, self._door.port)),
             "listen": [_text(one) for one in self._session.addresses],
             "peers": sum(len(one.peers) for one in swarms),
             "pid": os.getpid(),

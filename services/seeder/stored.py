@@ -26,6 +26,7 @@ from libreseed.package.minimal import MinimalManifest, parse_minimal
 from libreseed.repair.chunkmap import ChunkMap, build_chunk_map, chunk_digests, parse_chunk_map
 from libreseed.repair.grid import ChunkGrid
 from libreseed.torrent.layout import TorrentLayout
+from libreseed.torrent.legacy import hash_without_empty_names
 from libreseed.torrent.metainfo import Metainfo, build_metainfo, parse_metainfo
 from libreseed.torrent.piecehash import FilePieces, PieceHasher
 
@@ -38,11 +39,15 @@ _PORTION = limits.CHUNK_BYTES * 2048  # 10 MiB, a multiple of a chunk
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What of the torrent has to be known at all times: where its pieces lie, and its two info-hashes of 20 bytes."""
+    """What of the torrent has to be known at all times: where its pieces lie, and its info-hashes of 20 bytes.
+
+    ``legacy`` is the wrong one that some old clients compute (:mod:`libreseed.torrent.legacy`).
+    """
 
     layout: TorrentLayout
     v1: bytes
     v2: bytes
+    legacy: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,8 @@ class Stored:
 
     def __post_init__(self) -> None:
         if self.metainfo is not None:
-            outline = Outline(self.metainfo.layout, self.metainfo.v1, self.metainfo.v2.truncated)
+            legacy = hash_without_empty_names(self.metainfo.info)
+            outline = Outline(self.metainfo.layout, self.metainfo.v1, self.metainfo.v2.truncated, legacy)
             object.__setattr__(self, "outline", outline)
 
     def light(self) -> Stored:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,22 @@ def test_a_copy_beyond_its_own_repair_is_completed_from_another_seeder(tmp_path:
                 until(lambda: bad.only()["state"] == "seeding", "completed")
                 assert path.read_bytes() == (release / path.name).read_bytes()
                 assert bad.only()["pieces_offered"] == bad.only()["pieces"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("aria2c") is None, reason="aria2c is not installed")
+def test_aria2_finds_the_seeder_in_our_dht_and_downloads_from_it(tmp_path: Path) -> None:
+    """aria2 1.36 asks for a hash that nobody else would announce; a newer one asks for the right one."""
+    release = make_release(tmp_path / "publisher")
+    with dht_network(2) as network, running(tmp_path / "state", *network.bootstrap, env=_OFTEN) as seeder:
+        seeder.ask("add", path=str(release))
+        until(lambda: seeder.ask("status")["announce"]["announces"] >= 4, "announced")
+        host, port = network.addresses[0]
+        line = ["aria2c", "--no-conf", "--seed-time=0", f"--dir={tmp_path}/out", f"--dht-file-path={tmp_path}/dht.dat"]
+        line += ["--enable-dht=true", f"--dht-entry-point={host}:{port}", "--dht-listen-port=51000-59000"]
+        line += ["--bt-enable-lpd=false", "--listen-port=51000-59000", str(release / "demo@1.0.0.torrent")]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=100, check=False)
+        assert done.returncode == 0, done.stdout
+        for suffix in (".chunks", ".parity", ".tgz"):
+            name = f"demo@1.0.0{suffix}"
+            assert (tmp_path / "out" / "demo@1.0.0" / name).read_bytes() == (release / name).read_bytes()

@@ -283,7 +283,7 @@ class _FakeNode:
 async def _announcing(node: _FakeNode, tmp_path: Path) -> AsyncIterator[Announcer]:
     config = load_config(None, {"state-dir": str(tmp_path)}, {})
     fake: Any = node
-    announcer = Announcer(fake, config, port=lambda: 7000)
+    announcer = Announcer(fake, config, port=lambda kind: 7000)
     async with trio.open_nursery() as nursery:
         await nursery.start(announcer.run)
         yield announcer
