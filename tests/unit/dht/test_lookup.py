@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from libreseed import limits
 from libreseed.dht.addresses import Endpoint, NodeInfo
 from libreseed.dht.lookup import PATH_WIDTH, PATHS, Candidate, Lookup, State
 from libreseed.testing.network import address_of
@@ -140,3 +143,17 @@ def test_families_have_their_own_paths_and_their_own_nearest() -> None:
     _answer_all(lookup, lookup.take())
     assert [candidate.distance for candidate in lookup.answerers(4)] == [1]
     assert [candidate.distance for candidate in lookup.answerers(6)] == [2, 3]
+
+
+@pytest.mark.parametrize("paths", [1, 3])
+def test_a_trail_of_ever_closer_nodes_is_left_after_200_queries(paths: int) -> None:
+    lookup = Lookup(TARGET, OWN, _seeds(paths, first=10**6), paths=paths)
+    asked = 0
+    while chosen := lookup.take():
+        for candidate in chosen:
+            asked += 1
+            assert candidate.node_id is not None
+            lookup.answered(candidate, candidate.node_id, [_info(10**6 - asked, 100 + asked)])
+    assert asked == lookup.queries <= limits.DHT_SEARCH_QUERIES
+    assert asked > limits.DHT_SEARCH_QUERIES - paths
+    assert lookup.converged()
