@@ -1,8 +1,8 @@
 """Guarantee G2: a seeder that can read a private key refuses to start (``key.on-seeder``, exit 3).
 
-Looked at: the environment, the state directory and the watch folder with all below them, and the files beside the
-configuration file. Left out are the .tgz, .chunks, .parity and .torrent of stored releases. What this process cannot
-read, it does not hold.
+Looked at: the environment; the state directory, the watch folder and the user's configuration directory of LibreSeed
+with all below them; the files beside the configuration file. Left out are the .tgz, .chunks, .parity and .torrent of
+stored releases. What this process cannot read, it does not hold.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from libreseed.adapters.keys import KEY_VARIABLE, find_private_keys, looks_like_private_key
+from libreseed.adapters.settings import default_directory
 from libreseed.errors import UsageFault
 
 from .config import SeederConfig
@@ -25,14 +26,15 @@ def refuse_private_keys(config: SeederConfig, environ: Mapping[str, str] | None 
     environ = os.environ if environ is None else environ
     if environ.get(KEY_VARIABLE):
         raise UsageFault("key.on-seeder", f"{KEY_VARIABLE} is set: this process could sign")
-    for path in _readable_keys(config):
+    for path in _readable_keys(config, environ):
         raise UsageFault("key.on-seeder", f"{path} looks like a private key and this process can read it")
 
 
-def _readable_keys(config: SeederConfig) -> Iterator[Path]:
+def _readable_keys(config: SeederConfig, environ: Mapping[str, str]) -> Iterator[Path]:
     yield from _keys_in_state(config.state_dir)
     if config.watch is not None:
         yield from find_private_keys(config.watch)
+    yield from find_private_keys(default_directory("config", environ))
     if config.config_file is not None:
         beside = config.config_file.parent
         yield from (path for path in sorted(beside.iterdir()) if path.is_file() and looks_like_private_key(path))

@@ -123,13 +123,13 @@ def _key(path: Path, release: Path) -> None:
     shutil.copy(release.parent.parent / "key", path)
 
 
-@pytest.mark.parametrize("place", ["state", "state/releases/deep", "watch", "config", "environment"])
+@pytest.mark.parametrize("place", ["state", "state/releases/deep", "watch", "config", "user/libreseed", "environment"])
 def test_a_seeder_that_can_read_a_private_key_refuses_to_start(tmp_path: Path, release: Path, place: str) -> None:
-    for folder in ("state/releases/deep", "watch", "config"):
+    for folder in ("state/releases/deep", "watch", "config", "user/libreseed"):
         (tmp_path / folder).mkdir(parents=True)
     config = tmp_path / "config" / "seeder.toml"
     config.write_text(f'state-dir = "{tmp_path}/state"\nwatch = "{tmp_path}/watch"\nlisten = ["{loopback()}:0"]\n')
-    env = {}
+    env = {"XDG_CONFIG_HOME": str(tmp_path / "user")}
     if place == "environment":
         env["LIBRESEED_KEY"] = (release.parent.parent / "key").read_text()
     else:
