@@ -1,4 +1,4 @@
-"""What the comparisons share: real releases, a real seeder on loopback, timed processes in turn, ratios pair by pair."""
+"""What the comparisons share: releases, a seeder on loopback, timed processes in turn, ratios pair by pair."""
 
 from __future__ import annotations
 
