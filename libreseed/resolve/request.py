@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from libreseed.errors import Malformed, UsageFault
-from libreseed.ids import PublicKey, ReleaseId
+from libreseed.ids import PackageName, PublicKey, ReleaseId
 
-__all__ = ["Request", "parse_key", "parse_release"]
+__all__ = ["Request", "parse_key", "parse_name", "parse_release"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +44,11 @@ def parse_key(text: str) -> PublicKey:
         return PublicKey.parse(text)
     except Malformed as error:
         raise UsageFault("usage", f"not a publisher key, ed25519:<base64 of 32 bytes>: {text!r:.80}") from error
+
+
+def parse_name(text: str) -> PackageName:
+    """Read a package name as a person typed it; raises :class:`UsageFault`."""
+    try:
+        return PackageName(text)
+    except Malformed as error:
+        raise UsageFault("usage", error.message) from error

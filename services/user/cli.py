@@ -151,9 +151,9 @@ def _add_uninstall(verbs: argparse._SubParsersAction[CommandParser]) -> None:
 def _uninstall(args: argparse.Namespace) -> Report:
     from libreseed.adapters.installed import uninstall
     from libreseed.adapters.store import Store
-    from libreseed.ids import ReleaseId
+    from libreseed.resolve.request import parse_release
 
-    removed = uninstall(Store(_store_root(args)), ReleaseId.parse(args.release))
+    removed = uninstall(Store(_store_root(args)), parse_release(args.release))
     return Report("\n".join(f"removed {path}" for path in removed), {"removed": removed})
 
 
@@ -176,9 +176,9 @@ def _add_trust(verbs: argparse._SubParsersAction[CommandParser]) -> None:
 
 def _change_trust(args: argparse.Namespace) -> Report:
     from libreseed.adapters.trust_store import TrustStore
-    from libreseed.ids import PackageName, PublicKey
+    from libreseed.resolve.request import parse_key, parse_name
 
-    store, name, key = TrustStore(_store_root(args)), PackageName(args.name), PublicKey.parse(args.key)
+    name, key, store = parse_name(args.name), parse_key(args.key), TrustStore(_store_root(args))
     if args.action == "add":
         store.add(name, key)
     elif key in store.pins().get(name, ()):

@@ -1,0 +1,31 @@
+"""``libreseed demo`` as a user runs it: real daemons, a real DHT, real damage; every claim must hold."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+_START = "import sys; from libreseed_services.user.cli import main; sys.exit(main())"
+
+
+def test_every_claim_of_the_demo_holds(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "bin").mkdir(parents=True)
+    (source / "bin" / "tool").write_text("#!/bin/sh\necho hello\n")
+    (source / "bin" / "tool").chmod(0o755)
+    (source / "data.bin").write_bytes(bytes(range(256)) * 4000)
+    (source / "noise.bin").write_bytes(b"".join(number.to_bytes(4) for number in range(0, 2**32, 9973)))
+    line = [sys.executable, "-c", _START, "demo", str(source), "--keep", str(tmp_path / "stage"), "--json"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=200)
+    answer = json.loads(done.stdout)
+    assert [claim for claim in answer.get("claims", []) if not claim["holds"]] == [], done.stderr
+    assert (done.returncode, answer["ok"]) == (0, True), done.stderr
+    acts = ["Package", "Seed", "Resolve", "Disaster", "Heal", "Refuse"]
+    assert list(dict.fromkeys(claim["act"] for claim in answer["claims"])) == acts
+    assert answer["facts"]["Disaster"]["chunks"]["repaired"] == answer["facts"]["Disaster"]["damage"]
