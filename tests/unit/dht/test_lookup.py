@@ -5,9 +5,13 @@ from __future__ import annotations
 import pytest
 
 from libreseed import limits
+from libreseed.dht import krpc, requests
 from libreseed.dht.addresses import Endpoint, NodeInfo
 from libreseed.dht.lookup import PATH_WIDTH, PATHS, Candidate, Lookup, State
-from libreseed.testing.network import address_of
+from libreseed.dht.node import Finished
+from libreseed.dht.nodeid import id_for_address
+from libreseed.testing.network import DatagramNetwork, address_of
+from tests.unit.dht.dht_support import KEY, SALT, item, machine, respond
 
 TARGET = b"\0" * 20
 OWN = b"\xff" * 20
@@ -157,3 +161,49 @@ def test_a_trail_of_ever_closer_nodes_is_left_after_200_queries(paths: int) -> N
     assert asked == lookup.queries <= limits.DHT_SEARCH_QUERIES
     assert asked > limits.DHT_SEARCH_QUERIES - paths
     assert lookup.converged()
+
+
+def test_beside_those_who_took_the_nearest_places_the_nearest_who_own_theirs_are_asked() -> None:
+    """The addresses of the twenty nearest do not explain their ids (BEP 42); that of one farther off does."""
+    owner: Endpoint = ("198.51.100.7", 1)
+    earned = id_for_address(owner[0], b"\x5a" * 20)
+    lookup = Lookup(TARGET, OWN, [*_seeds(20), (earned, owner)], paths=1)
+    asked: list[Endpoint] = []
+    while chosen := lookup.take():
+        asked += [candidate.endpoint for candidate in chosen]
+        _answer_all(lookup, chosen)
+    assert owner in asked
+
+
+def test_one_answer_does_not_end_a_get_while_others_are_on_their_way() -> None:
+    holders: list[Endpoint] = [("127.0.0.1", port) for port in range(1, 7)]
+    node = machine(DatagramNetwork(1), client=True, bootstrap=tuple(holders))
+    node.start(requests.get_item(node, KEY.public, SALT, 0, None), 0.0)
+    asked = {send.endpoint: krpc.parse(send.data) for send in node.outbox}
+    assert set(asked) == set(holders)
+    for number, holder in enumerate(holders):
+        query = asked[holder]
+        assert isinstance(query, krpc.Query)
+        assert node.outcomes == []
+        it = item(7 if number == 1 else 5)
+        answer = respond(query, holder, _id(number + 1), k=it.pubkey.raw, seq=it.seq, sig=it.signature.raw, v=b"hello")
+        node.handle_datagram(answer, holder, 0.01)
+    [finished] = node.outcomes
+    assert isinstance(finished, Finished)
+    assert isinstance(finished.result, requests.Found)
+    assert (finished.result.item, finished.result.votes) == (item(7), 1)
+
+
+def test_a_get_ends_as_soon_as_four_nodes_on_two_paths_agree() -> None:
+    holders: list[Endpoint] = [("127.0.0.1", port) for port in range(1, 10)]
+    node = machine(DatagramNetwork(1), client=True, bootstrap=tuple(holders))
+    node.start(requests.get_item(node, KEY.public, SALT, 0, None), 0.0)
+    asked = {send.endpoint: krpc.parse(send.data) for send in node.outbox}
+    it = item(5)
+    for number, holder in enumerate(holders[:4]):
+        query = asked[holder]
+        assert isinstance(query, krpc.Query)
+        assert node.outcomes == []
+        answer = respond(query, holder, _id(number + 1), k=it.pubkey.raw, seq=5, sig=it.signature.raw, v=b"hello")
+        node.handle_datagram(answer, holder, 0.01)
+    assert len(node.outcomes) == 1
