@@ -333,7 +333,7 @@ _TABLE += [
     *_rows(Exit.NOT_FOUND, "'libreseed trust list' shows the pins.", "notfound.pin"),
 ]
 
-# Silexium (docs/specification/silexium.md, section 9).
+# Silexium (docs/specification/silexium.md, section 8).
 _ASK_LOG = "Fetch the proofs from the log itself or from another mirror; ask the log's operator if it persists."
 _ASK_SIGNER = "The proofs are damaged or forged: fetch them from another place, or ask whoever signed them."
 _SEE_POLICY = "Ask the publisher which key is theirs, and correct the policy only if that answer is certain."
