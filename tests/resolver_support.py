@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
+from blake3 import blake3
 
 from libreseed.adapters.console import Progress
 from libreseed.adapters.release_build import ReleasePlan, build_release, collect_tree
 from libreseed.adapters.release_folder import ReleaseFiles
+from libreseed.adapters.repair_files import hash_pieces, make_repair_files
 from libreseed.adapters.settings import Endpoint
 from libreseed.adapters.torrent.session import TorrentSession
 from libreseed.adapters.torrent.settings import SessionOptions
@@ -23,16 +25,16 @@ from libreseed.adapters.torrent.torrent import Torrent
 from libreseed.adapters.udp import DhtNode, DhtOptions
 from libreseed.adapters.watcher import Nobody
 from libreseed.dht.items import SignedItem
-from libreseed.dht.records import parse_dht_record
+from libreseed.dht.records import build_dht_record, parse_dht_record
 from libreseed.errors import LibreSeedError, TransportFault
-from libreseed.ids import ReleaseId
+from libreseed.ids import Blake3Digest, ReleaseId, Sha256Digest
 from libreseed.keys.ed25519 import PrivateKey
 from libreseed.package.minimal import MinimalManifest, parse_minimal
 from libreseed.resolve.policy import Policy
 from libreseed.resolve.request import Request
 from libreseed.torrent.bitfield import pack_bitfield
 from libreseed.torrent.layout import TorrentLayout
-from libreseed.torrent.metainfo import Metainfo, parse_metainfo
+from libreseed.torrent.metainfo import Metainfo, build_metainfo, parse_metainfo
 from services.resolver.flow import Options, resolve
 from services.resolver.outcome import Outcome
 
@@ -81,6 +83,46 @@ def make_sample(parent: Path, size: int = 600_000, *, release: ReleaseId = RELEA
     files = ReleaseFiles.of_release(folder, release)
     minimal = parse_minimal(files.path(".minimal.json").read_bytes())
     return Sample(tree, files, minimal, parse_metainfo(files.path(".torrent").read_bytes(), release, minimal))
+
+
+def forge_sample(
+    folder: Path,
+    tgz: bytes,
+    *,
+    key: PrivateKey = KEY,
+    release: ReleaseId = RELEASE,
+    timestamp: int = 1000,
+    sha256: Sha256Digest | None = None,
+    **lies: object,
+) -> Sample:
+    """A release around any .tgz: chunk map, parity and torrent are made for it, and ``key`` signs whatever it is told.
+
+    ``sha256`` is what the chunk map and the manifest claim of the .tgz; ``lies`` replace members of the manifest alone.
+    """
+    folder.mkdir(parents=True)
+    files = ReleaseFiles.of_release(folder, release)
+    files.tgz.write_bytes(tgz)
+    made = make_repair_files(release, files.tgz)
+    chunk_map = made.chunk_map
+    if sha256 is not None:
+        files.path(".chunks").write_bytes(chunk_map.data[:32] + sha256.raw + chunk_map.data[64:])
+    chunks = files.path(".chunks").read_bytes()
+    pieces = [
+        hash_pieces(files.path(suffix), made.metainfo.layout.piece_bytes) for suffix in (".chunks", ".parity", ".tgz")
+    ]
+    metainfo = build_metainfo(made.metainfo.layout, *pieces)
+    facts: dict[str, object] = {
+        "infohash": sha256 or chunk_map.tgz_sha256,
+        "size": len(tgz),
+        "chunks": Blake3Digest(blake3(chunks).digest()),
+        "torrent": metainfo.v2,
+        "timestamp": timestamp,
+    }
+    minimal = MinimalManifest.build(name=release.name, version=release.version, key=key, **(facts | lies))  # type: ignore[arg-type]
+    files.path(".torrent").write_bytes(metainfo.data)
+    files.path(".minimal.json").write_bytes(minimal.data)
+    files.path(".dht.json").write_bytes(build_dht_record(minimal, key))
+    return Sample(folder, files, minimal, metainfo)
 
 
 def assert_installed(sample: Sample, path: str | Path) -> None:
@@ -171,7 +213,7 @@ class Scene:
 
     def options(self, **changes: object) -> Options:
         """Options of a resolve that trusts the sample's publisher and knows all seeders directly."""
-        request = Request(self.sample.minimal.release, publisher=KEY.public, without_silexium=True)
+        request = Request(self.sample.minimal.release, publisher=self.sample.minimal.pubkey, without_silexium=True)
         values: dict[str, object] = {
             "request": request,
             "policy": Policy(patience_s=2, peer_silence_s=2),

@@ -24,6 +24,7 @@ from libreseed.adapters.trust_store import TrustStore
 from libreseed.errors import ContentRejected, LibreSeedError, LocalFault, NotFound, TransportFault
 from libreseed.package.minimal import MinimalManifest
 from libreseed.resolve.engine import FoundRecord, Resolution
+from libreseed.resolve.floors import raise_floor
 from libreseed.resolve.policy import Policy
 from libreseed.resolve.receipt import Receipt
 from libreseed.resolve.request import Request
@@ -75,6 +76,7 @@ class _Run:
         parent = options.out.expanduser().absolute() if options.out is not None else self.store.packages
         self.final = parent / str(self.release)
         self.basis: TrustBasis | None = None
+        self._space: Workspace | None = None
 
     async def outcome(self) -> Outcome:
         with at_step(1):
@@ -90,6 +92,10 @@ class _Run:
             if waited and (found := await self._installed()) is not None:
                 return found  # another resolver finished it meanwhile
             return await self._obtain_and_install()
+        except BaseException as error:
+            if self._space is not None and _is_refusal(error):
+                await trio.to_thread.run_sync(self.store.discard, self._space)
+            raise
         finally:
             lock.close()
 
@@ -102,8 +108,11 @@ class _Run:
 
     def _prepare(self) -> None:
         """Everything that can fail on this machine fails before anything is fetched."""
-        self.store.open()
-        self.final.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.store.open()
+            self.final.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise LocalFault("storage.occupied", f"{error.filename} is not a directory") from error
         remove_leftovers(self.final.parent)
 
     async def _take(self, lock: ReleaseLock) -> bool:
@@ -141,6 +150,9 @@ class _Run:
             raise LocalFault("storage.occupied", f"{self.final} exists and is not {self.release}: {error}") from error
         why = self.basis.why if self.basis is not None else ""
         receipt = Receipt(minimal, str(self.final), _now_ms(), why, "not checked")
+        floor = self.resolution.trusted.floors.get(minimal.pubkey)
+        floor = raise_floor(floor, self.release, minimal.pubkey, minimal.timestamp, minimal.data)
+        await trio.to_thread.run_sync(self.store.keep_floor, floor)
         await trio.to_thread.run_sync(self.store.keep_receipt, receipt)
         return Outcome(minimal, str(self.final), why, receipt.silexium, True, self.steps)
 
@@ -188,19 +200,16 @@ class _Run:
         raise NotFound("notfound.offline", f"{self.release} is not in the store {self.store.root}")
 
     def _job(self, space: Workspace) -> Job:
+        self._space = space
         return Job(self.resolution, self.store, space, self.steps, self.progress)
 
     async def _install(self, job: Job, content: Content, source: str) -> Outcome:
-        """Steps 7 to 11. The workspace goes when the release is in, and when its content was refused."""
+        """Steps 7 to 11; then the workspace goes."""
         from .install import install
 
-        try:
-            sha256 = await content.sha256()
-            receipt = await trio.to_thread.run_sync(install, job, content.tgz, sha256, self.final, _now_ms)
-            await content.share()
-        except ContentRejected:
-            await self._leave(job, content)
-            raise
+        sha256 = await content.sha256()
+        receipt = await trio.to_thread.run_sync(install, job, content.tgz, sha256, self.final, _now_ms)
+        await content.share()
         sources = {"record": source, **await content.sources()}
         await self._leave(job, content)
         minimal, path, trust, silexium = receipt.minimal, receipt.path, receipt.trust, receipt.silexium
@@ -233,6 +242,13 @@ def _mark(error: BaseException, step: int) -> None:
             _mark(inner, step)
     elif isinstance(error, LibreSeedError):
         error.at_step(step)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether content was refused for good. What is only incomplete is kept: the next run goes on with it."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(_is_refusal(inner) for inner in error.exceptions)
+    return isinstance(error, ContentRejected) and error.reason != "repair.beyond"
 
 
 def _now_ms() -> int:

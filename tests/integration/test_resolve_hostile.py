@@ -1,0 +1,182 @@
+"""Publishers, peers and DHT nodes that lie: each lie has its reason and step, and leaves nothing in the store (G1)."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from libreseed.adapters.settings import Endpoint
+from libreseed.ids import Blake3Digest, ReleaseId, Sha256Digest
+from libreseed.resolve.floors import raise_floor
+from libreseed.resolve.policy import Policy
+from libreseed.resolve.request import Request
+from tests.hostile_archives import CASES, Forge
+from tests.hostile_archives import KEY as FORGER
+from tests.resolver_support import KEY, Sample, assert_installed, forge_sample, leftovers, make_sample, rejects, scene
+
+pytestmark = pytest.mark.integration
+FORGED = ReleaseId.parse("pkg@1.0.0")
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    return make_sample(tmp_path_factory.mktemp("release"), 200_000)
+
+
+@pytest.mark.parametrize("case", sorted(CASES)[:: max(1, len(CASES) // 6)])
+async def test_hostile_archive_signed_by_its_publisher_leaves_nothing(tmp_path: Path, case: str) -> None:
+    """All cases are judged without a network in test_archive_hostile; these go the whole way."""
+    make, reason = CASES[case]
+    forged = forge_sample(tmp_path / "forged", make(Forge()) or b"-", key=FORGER, release=FORGED)
+    async with scene(tmp_path, forged) as it:
+        await it.seed()
+        with rejects(reason):
+            await it.resolve()
+        assert leftovers(it.store) == []
+
+
+LIES: dict[str, tuple[str, int, dict[str, object]]] = {
+    "another chunk map": ("chunkmap.digest", 4, {"chunks": Blake3Digest(b"\x01" * 32)}),
+    "another infohash than the chunk map's": ("chunkmap.infohash", 4, {"infohash": Sha256Digest(b"\x02" * 32)}),
+    "a false infohash everywhere": ("archive.infohash", 7, {"sha256": Sha256Digest(b"\x03" * 32)}),
+    "another time than the archive's manifest": ("manifest.mismatch", 8, {"timestamp": 1001}),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_publisher_who_contradicts_himself_leaves_nothing(tmp_path: Path, sample: Sample, lie: str) -> None:
+    reason, step, values = LIES[lie]
+    forged = forge_sample(tmp_path / "forged", sample.files.tgz.read_bytes(), **values)  # type: ignore[arg-type]
+    async with scene(tmp_path, forged) as it:
+        await it.seed()
+        with rejects(reason, step=step):
+            await it.resolve()
+        assert leftovers(it.store) == []
+
+
+async def test_package_larger_than_the_policy_is_refused_before_anything_is_fetched(
+    tmp_path: Path, sample: Sample
+) -> None:
+    async with scene(tmp_path, sample) as it:
+        with rejects("minimal.policy", step=3):
+            await it.resolve(policy=Policy(max_package_bytes=1000))
+        assert leftovers(it.store) == []
+
+
+async def test_old_record_from_the_dht_is_a_rollback(tmp_path: Path, sample: Sample) -> None:
+    """A frozen or eclipsed DHT serves yesterday's record for ever; the floor notices."""
+    async with scene(tmp_path, sample) as it:
+        from libreseed.adapters.store import Store
+
+        store = Store(it.store)
+        store.open()
+        minimal = sample.minimal
+        store.keep_floor(raise_floor(None, minimal.release, KEY.public, minimal.timestamp + 1, b"newer"))
+        with rejects("floor.rollback", step=3) as caught:
+            await it.resolve()
+        assert caught[0].exit_code == 22
+        assert not list(store.packages.iterdir())
+
+
+async def test_nobody_trusted_lists_publishers_and_the_pin_that_it_names_works(tmp_path: Path, sample: Sample) -> None:
+    from libreseed.adapters.trust_store import TrustStore
+
+    async with scene(tmp_path, sample) as it:
+        await it.seed()
+        it.hub.set_records(lambda _: [sample.item])
+        await it.hub.announce_name(sample.minimal.release.name)
+        bare = Request(sample.minimal.release, without_silexium=True)
+        with rejects("trust.unknown-publisher") as caught:
+            await it.resolve(request=bare)
+        assert caught[0].exit_code == 21
+        assert caught[0].evidence["publishers"] == [str(KEY.public)]
+        [command] = caught[0].evidence["commands"]
+        assert command == f"libreseed trust add {sample.minimal.release.name} {KEY.public}"
+        assert leftovers(it.store) == []
+        TrustStore(it.store).add(sample.minimal.release.name, KEY.public)
+        outcome = await it.resolve(request=bare)
+        assert_installed(sample, outcome.path)
+        assert outcome.trust == "pin"
+
+
+async def test_unknown_release_of_a_known_name_without_trust_is_not_found(tmp_path: Path, sample: Sample) -> None:
+    async with scene(tmp_path, sample) as it:
+        it.hub.set_records(lambda _: [sample.item])
+        await it.hub.announce_name(sample.minimal.release.name)
+        with rejects("notfound.record"):
+            await it.resolve(request=Request(ReleaseId.parse("sample@9.9.9"), without_silexium=True))
+
+
+async def test_installed_release_of_another_publisher_is_not_passed_off(tmp_path: Path, sample: Sample) -> None:
+    async with scene(tmp_path, sample) as it:
+        await it.seed()
+        await it.resolve()
+        with rejects("storage.occupied"):
+            await it.resolve(request=Request(sample.minimal.release, publisher=FORGER.public, without_silexium=True))
+        with rejects("trust.unknown-publisher"):
+            await it.resolve(request=Request(sample.minimal.release, without_silexium=True))
+
+
+async def test_changed_installed_tree_is_noticed(tmp_path: Path, sample: Sample) -> None:
+    async with scene(tmp_path, sample) as it:
+        await it.seed()
+        outcome = await it.resolve()
+        (Path(outcome.path) / "bin" / "run").write_bytes(b"#!/bin/sh\nexit 1\n")
+        with rejects("storage.changed"):
+            await it.resolve()
+
+
+async def test_tree_published_just_before_a_crash_is_adopted(tmp_path: Path, sample: Sample) -> None:
+    async with scene(tmp_path, sample) as it:
+        await it.seed()
+        outcome = await it.resolve()
+        [receipt] = (it.store / "receipts").iterdir()
+        receipt.unlink()
+        again = await it.resolve(peers=())
+        assert again.already
+        assert again.path == outcome.path
+        assert receipt.exists()
+
+
+# --- peers that keep silent ------------------------------------------------------------------------------------------
+
+
+async def silent_peer(nursery: trio.Nursery) -> Endpoint:
+    """Accepts connections, reads, never answers."""
+
+    async def swallow(stream: trio.SocketStream) -> None:
+        async with stream:
+            async for _ in stream:
+                pass
+
+    listeners = await nursery.start(partial(trio.serve_tcp, swallow, 0, host="127.0.0.1"))
+    return Endpoint("127.0.0.1", listeners[0].socket.getsockname()[1])
+
+
+async def test_silent_peer_alone_is_given_up(tmp_path: Path, sample: Sample) -> None:
+    async with scene(tmp_path, sample) as it:
+        peer = await silent_peer(it.nursery)
+        with rejects("source.none"):
+            await it.resolve(peers=(peer,))
+        assert not list((it.store / "packages").iterdir())
+
+
+async def test_silent_peer_does_not_hold_up_a_good_one(tmp_path: Path, sample: Sample) -> None:
+    async with scene(tmp_path, sample) as it:
+        peer = await silent_peer(it.nursery)
+        seeder = await it.seed()
+        assert_installed(sample, (await it.resolve(peers=(peer, seeder.endpoint))).path)
+
+
+async def test_total_deadline_holds(tmp_path: Path, sample: Sample) -> None:
+    async with scene(tmp_path, sample) as it:
+        seeder = await it.seed()
+        seeder.session.set_limits(upload=20_000)
+        with rejects("deadline.total") as caught:
+            await it.resolve(timeout=1.0)
+        assert caught[0].exit_code == 12
+        seeder.session.set_limits()
+        assert_installed(sample, (await it.resolve()).path)
