@@ -160,8 +160,9 @@ class SeedStore:
                 holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
                 message = f"another seeder (process {holder}) runs on {state_dir}"
                 raise LocalFault("storage.locked", message) from error
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            with contextlib.suppress(OSError):  # only for the message above; a full disk is no reason not to seed
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             store._clear_leftovers()
             yield store
         finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,12 +71,14 @@ def _add(socket: Path, path: Path) -> dict[str, Any]:
     """Hand the files over, opened; what this process cannot open either is left to the daemon to judge."""
     from .source import locate, opened
 
+    # A name that is no UTF-8 cannot be said in JSON: the files that were handed over do not need it.
+    said = os.fsencode(path).decode("utf-8", "replace")
     with contextlib.ExitStack() as files:
         try:
             descriptors = files.enter_context(opened(locate(path)))
         except LibreSeedError:
-            return control.call(socket, Request("add", {"path": str(path)}))
-        arguments = {"path": str(path), "files": list(descriptors)}
+            return control.call(socket, Request("add", {"path": said}))
+        arguments = {"path": said, "files": list(descriptors)}
         return control.call(socket, Request("add", arguments, tuple(descriptors.values())))
 
 

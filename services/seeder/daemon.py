@@ -96,7 +96,7 @@ async def _start(config: SeederConfig, store: SeedStore, notifier: Notifier, nur
         watch = WatchFolder(config.watch, config.state_dir, library.add, interval=config.watch_interval)
         await nursery.start(watch.run)
     await nursery.start(Minder(library, node, config).run)
-    nursery.start_soon(Scrubber(library, meter, config).run)
+    nursery.start_soon(Scrubber(library, config).run)
     answers = Requests(Parts(config, library, announcer, swarm, node, meter, watch))
     await nursery.start(ControlServer(config.control_socket, answers, group=config.control_group).run)
     _announce_ready(config, session, node, library, notifier)

@@ -28,7 +28,7 @@ _RUN = 1024  # chunks judged at a time: 5 MiB
 
 @dataclass(slots=True)
 class Meter:
-    """Counters of one daemon: bytes read to be judged, chunks judged and healed, small files mended, scrubs done."""
+    """Counters of one daemon: bytes read to be judged, chunks judged and healed, small files mended, checks ended."""
 
     bytes_hashed: int = 0
     chunks_judged: int = 0

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -55,6 +55,8 @@ class Holding:
     torrent: Torrent | None = None
     checked_ms: int = 0  # when the last check of this run ended, Unix milliseconds
     busy: trio.Lock = field(default_factory=trio.Lock)
+    hurry: int = 0  # how many wait for ``busy`` who must not wait for a slow scrub
+    checking: trio.CancelScope = field(default_factory=trio.CancelScope)  # of the check under way, or of the last one
 
     @property
     def release(self) -> str:
@@ -180,7 +182,8 @@ class Library:
         if stored is None:
             raise LocalFault("storage.io", f"no signed record of {holding.key} is left: remove it and add it again")
         await trio.to_thread.run_sync(donate_small_files, stored, found)
-        await self._detached(self._mend_chunks, holding, found)
+        with _hurry(holding):
+            await self._detached(self._mend_chunks, holding, found)
 
     async def _mend_chunks(self, holding: Holding, found: Found) -> None:
         await self.check(holding)  # with the small files right, parity may repair more than before
@@ -247,28 +250,32 @@ class Library:
         async with holding.busy:
             if holding.stored is None or self.holdings.get(holding.key) is not holding:
                 return
+            if rate and holding.hurry:
+                return  # somebody waits for this lock who must not wait for a slow scrub
+            with trio.CancelScope() as holding.checking:
+                await self._check(holding, holding.stored, rate)
+                holding.checked_ms = time.time_ns() // 10**6
 
-            async def before_repair(health: Health) -> None:
-                _LOG.warning("%s: damaged on disk, repairing", holding.key)
-                holding.state = "checking"
-                await self.withdraw(holding)
+    async def _check(self, holding: Holding, stored: Stored, rate: int) -> None:
+        async def before_repair(health: Health) -> None:
+            _LOG.warning("%s: damaged on disk, repairing", holding.key)
+            holding.state = "checking"
+            await self.withdraw(holding)
 
-            try:
-                stored, health = await check_release(
-                    self.store, holding.stored, self._meter, rate=rate, before_repair=before_repair
-                )
-                await self._conclude(holding, stored, health)
-            except LibreSeedError as error:
-                await self.withdraw(holding)
-                self._broken(holding, error)
-            except OSError as error:
-                await self.withdraw(holding)
-                self._broken(holding, from_oserror(error, "checking a stored release"))
-            holding.checked_ms = time.time_ns() // 10**6
+        try:
+            now = await check_release(self.store, stored, self._meter, rate=rate, before_repair=before_repair)
+            await self._conclude(holding, *now)
+        except LibreSeedError as error:
+            await self.withdraw(holding)
+            self._broken(holding, error)
+        except OSError as error:
+            await self.withdraw(holding)
+            self._broken(holding, from_oserror(error, "checking a stored release"))
 
     async def check_for(self, holding: Holding) -> None:
-        """The same for somebody who may go away meanwhile."""
-        await self._detached(self.check, holding)
+        """The same at once, for somebody who may go away meanwhile: a slow scrub under way is begun anew."""
+        with _hurry(holding):
+            await self._detached(self.check, holding)
 
     async def _detached(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
         """Wait for ``work``, which is the library's own: it goes on to its end when the caller is cancelled."""
@@ -287,6 +294,7 @@ class Library:
             raise failure[0]
 
     async def _conclude(self, holding: Holding, stored: Stored, health: Health) -> None:
+        self._meter.scrubs += 1
         note = replace(
             stored.note,
             stamps=health.stamps,
@@ -330,10 +338,16 @@ class Library:
     async def remove(self, text: str) -> Holding:
         """Stop seeding a release and delete its files."""
         holding = self.find(text)
-        async with holding.busy:
-            with trio.CancelScope(shield=True):  # a removal that was begun is ended
-                await trio.to_thread.run_sync(self.store.discard, holding.folder)
-                self.holdings.pop(holding.key, None)
+        with trio.CancelScope(shield=True), _hurry(holding):  # a removal that was begun is ended
+            async with holding.busy:
+                if self.holdings.get(holding.key) is not holding:
+                    raise NotFound("notfound.release", f"{text!r:.200} was removed by somebody else")
+                try:
+                    await trio.to_thread.run_sync(self.store.discard, holding.folder)
+                except OSError:
+                    self._nursery.start_soon(self.check, holding)  # it stays, and is offered again
+                    raise
+                self.holdings.pop(holding.key)
                 self._announcer.drop(holding.key)
                 await self.withdraw(holding)
         if holding.stored is not None and holding.stored.outline is not None:
@@ -349,6 +363,17 @@ class Library:
         left = [one.stored.minimal for one in self.holdings.values() if one.stored is not None]
         if not any(minimal.name == name and minimal.pubkey == publisher for minimal in left):
             self.indexes.drop(name, publisher)
+
+
+@contextmanager
+def _hurry(holding: Holding) -> Iterator[None]:
+    """End the check under way, and keep slow scrubs (which may take hours) from beginning another meanwhile."""
+    holding.hurry += 1
+    holding.checking.cancel()
+    try:
+        yield
+    finally:
+        holding.hurry -= 1
 
 
 def _damage(note: SeedNote) -> str:

@@ -11,7 +11,6 @@ import time
 import trio
 
 from .config import SeederConfig
-from .health import Meter
 from .library import Holding, Library
 
 __all__ = ["Scrubber"]
@@ -23,9 +22,8 @@ _BROKEN_MS = 3600 * 1000
 class Scrubber:
     """Checks the releases of ``library`` in turn."""
 
-    def __init__(self, library: Library, meter: Meter, config: SeederConfig) -> None:
+    def __init__(self, library: Library, config: SeederConfig) -> None:
         self._library = library
-        self._meter = meter
         self._interval_ms = int(config.scrub_interval * 1000)
         self._rate = config.scrub_rate
 
@@ -38,7 +36,6 @@ class Scrubber:
                 await trio.sleep(self._pause(now_ms))
                 continue
             await self._library.check(holding, rate=self._rate)
-            self._meter.scrubs += 1
 
     def _next(self, now_ms: int) -> Holding | None:
         """The holding that is most overdue, if any is due."""
@@ -55,8 +52,8 @@ class Scrubber:
 
         A broken one is looked at again after an hour at the latest: its disk may be back.
         """
-        if holding.stored is None or holding.state == "checking":
-            return 2**62  # nothing can be judged, or the library is at it
+        if holding.stored is None or holding.state == "checking" or holding.hurry:
+            return 2**62  # nothing can be judged, or somebody else is at it
         note = holding.stored.note
         last = max(note.scrubbed_ms, note.added_ms, holding.checked_ms)
         pause = min(self._interval_ms, _BROKEN_MS) if holding.state == "broken" else self._interval_ms

@@ -421,6 +421,21 @@ def test_a_scrub_can_be_asked_for(tmp_path: Path, release: Path) -> None:
         assert seeder.only()["state"] == "seeding"
 
 
+def test_a_slow_scrub_keeps_nobody_waiting(tmp_path: Path, release: Path) -> None:
+    # 65536 bytes per second: the .tgz alone takes five seconds, and then begins again
+    slow = {"LIBRESEED_SCRUB_RATE": "65536", "LIBRESEED_SCRUB_INTERVAL": "0.1"}
+    with running(tmp_path / "state", env=slow) as seeder:
+        seeder.ask("add", path=str(release))
+        until(lambda: seeder.ask("status")["scrub"]["chunks_judged"], "scrubbing")
+        assert seeder.only()["state"] == "seeding"
+        flip(stored_file(tmp_path / "state", ".tgz"), 5)
+        assert seeder.ask("scrub", id="demo@1.0.0")["healed"] == 1
+        assert seeder.ask("remove", id="demo@1.0.0")["removed"] is True
+        assert seeder.ask("status")["scrub"]["releases_scrubbed"] == 1
+        assert list((tmp_path / "state" / "releases").iterdir()) == []
+        assert seeder.stop() == 0
+
+
 def test_what_a_killed_add_left_vanishes(tmp_path: Path, release: Path) -> None:
     with running(tmp_path / "state") as seeder:
         seeder.kill()
