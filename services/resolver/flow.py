@@ -79,7 +79,7 @@ class _Run:
         self._space: Workspace | None = None
 
     async def outcome(self) -> Outcome:
-        with at_step(1):
+        with at_step(1), _directories():
             await trio.to_thread.run_sync(self._begin)
         self.steps.done(1)
         if (found := await self._installed()) is not None:
@@ -108,11 +108,9 @@ class _Run:
 
     def _prepare(self) -> None:
         """Everything that can fail on this machine fails before anything is fetched."""
-        try:
+        with _directories():
             self.store.open()
             self.final.parent.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise LocalFault("storage.occupied", f"{error.filename} is not a directory") from error
         remove_leftovers(self.final.parent)
 
     async def _take(self, lock: ReleaseLock) -> bool:
@@ -224,6 +222,15 @@ def _check_tree(root: Path, minimal: MinimalManifest) -> None:
     from libreseed.adapters.tree_check import check_tree_on_disk
 
     check_tree_on_disk(root, minimal)
+
+
+@contextmanager
+def _directories() -> Iterator[None]:
+    """A file where the store or the target should be a directory is a fault of this machine, not a missing file."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise LocalFault("storage.occupied", f"{error.filename} is no directory, or below a file") from error
 
 
 @contextmanager
