@@ -37,6 +37,8 @@ class _Daemon:
             raise OSError(28, "No space left on device")
         if request.command == "read":
             return {"texts": [os.pread(one, 100, 0).decode() for one in request.descriptors]}
+        if request.command == "big":
+            return {"x": "y" * (limits.CONTROL_RESPONSE_BYTES // 2)}
         if request.command == "huge":
             return {"x": "y" * limits.CONTROL_RESPONSE_BYTES}
         if request.command == "hang":
@@ -196,6 +198,20 @@ async def test_a_client_that_says_nothing_is_dropped(tmp_path: Path, autojump_cl
         assert await stream.receive_some(1) == b""
         assert daemon.seen == []
         assert trio.current_time() >= limits.CONTROL_REQUEST_SECONDS
+        await stream.aclose()
+
+
+async def test_a_client_that_does_not_read_its_answer_is_dropped(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with _serving(tmp_path / "s") as daemon:
+        stream = await trio.open_unix_socket(str(tmp_path / "s"))
+        await stream.send_all(control.request_line(Request("big", {})))
+        await trio.sleep(limits.CONTROL_REPLY_SECONDS + 1)
+        received = 0
+        while data := await stream.receive_some(2**20):  # what fitted into the socket, and then the end
+            received += len(data)
+        assert len(daemon.seen) == 1 and received < limits.CONTROL_RESPONSE_BYTES // 2
         await stream.aclose()
 
 
