@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import socket
@@ -50,10 +51,10 @@ class _Daemon:
 
 
 @asynccontextmanager
-async def _serving(path: Path) -> AsyncIterator[_Daemon]:
+async def _serving(path: Path, group: str | None = None) -> AsyncIterator[_Daemon]:
     daemon = _Daemon()
     async with trio.open_nursery() as nursery:
-        await nursery.start(ControlServer(path, daemon).run)
+        await nursery.start(ControlServer(path, daemon, group=group).run)
         yield daemon
         nursery.cancel_scope.cancel()
 
@@ -276,6 +277,33 @@ async def test_another_user_is_refused_by_credentials(tmp_path: Path, monkeypatc
             await _ask(tmp_path / "s", Request("echo", {}))
         assert caught.value.reason == "config.control-forbidden"
         assert daemon.seen == []
+
+
+async def test_a_member_of_the_named_group_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("libreseed.adapters.control_server._owner_uids", lambda: {os.getuid() + 1})
+    own = grp.getgrgid(os.getgid()).gr_name
+    async with _serving(tmp_path / "s", group=own):
+        status = (tmp_path / "s").stat()
+        assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o660, os.getgid())
+        assert await _ask(tmp_path / "s", Request("echo", {})) == {"echo": {}}
+
+
+async def test_who_is_not_in_the_named_group_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("libreseed.adapters.control_server._owner_uids", lambda: {os.getuid() + 1})
+    mine = {os.getgid(), *os.getgroups()}
+    other = next((group.gr_name for group in grp.getgrall() if group.gr_gid not in mine), None)
+    if os.geteuid() != 0 or other is None:
+        pytest.skip("only root may give a socket to a group of which it is no member")
+    async with _serving(tmp_path / "s", group=other) as daemon:
+        with pytest.raises(LibreSeedError) as caught:
+            await _ask(tmp_path / "s", Request("echo", {}))
+        assert caught.value.reason == "config.control-forbidden" and daemon.seen == []
+
+
+def test_a_group_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LibreSeedError) as caught:
+        ControlServer(tmp_path / "s", _Daemon(), group="no-such-group")
+    assert caught.value.reason == "config.value" and "no-such-group" in caught.value.message
 
 
 async def test_a_deep_state_directory_does_not_break_the_socket(tmp_path: Path) -> None:
