@@ -224,8 +224,7 @@ class DhtNode:
         )
         self._machine = NodeMachine(config, os.urandom, trio.current_time())
         if self._machine.responder is not None:
-            self._machine.responder.own_port = self._sockets[0].address[1]
-            self._machine.responder.own_host = self._own_host
+            self._machine.responder.own_endpoint = self._own_endpoint
             self._machine.responder.records = self._list_records
         if all(_is_numeric(host) for host, _ in self._options.bootstrap):
             self._resolved.set()
@@ -233,9 +232,10 @@ class DhtNode:
     def _list_records(self, name: PackageName) -> Sequence[SignedItem]:
         return self._provider(name)  # whichever is set now
 
-    def _own_host(self, peer: Endpoint) -> str | None:
+    def _own_endpoint(self, peer: Endpoint) -> Endpoint | None:
         datagrams = self._by_family.get(family_of(peer[0]))
-        return local_host_towards(datagrams, peer) if datagrams is not None else None
+        host = local_host_towards(datagrams, peer) if datagrams is not None else None
+        return (host, datagrams.address[1]) if datagrams is not None and host is not None else None
 
     def _take(self, data: bytes, source: Endpoint, number: int) -> None:
         self._running.handle_datagram(data, source, trio.current_time(), number)

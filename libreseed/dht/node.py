@@ -189,7 +189,10 @@ class NodeMachine:
     # --- what operations need -------------------------------------------------------------------------------------
 
     def lookup(self, target: bytes, paths: int = PATHS) -> Lookup:
-        """A lookup from the nearest nodes known; from the bootstrap addresses as well while few are known."""
+        """A lookup from the nearest nodes known, and from the bootstrap addresses while few are known.
+
+        A client always asks these too: what it saved in an earlier run may be gone.
+        """
         seeds: list[tuple[bytes | None, Endpoint]] = []
         if self.tables:
             for table in self.tables.values():
@@ -199,7 +202,7 @@ class NodeMachine:
             near = sorted(self._known.values(), key=lambda info: int.from_bytes(info.node_id, "big") ^ wanted)
             seeds += [(info.node_id, info.endpoint) for info in near[:_SEEDS]]
         reserve = self.bootstrap
-        if len(seeds) < _SEEDS // 2:
+        if len(seeds) < _SEEDS // 2 or self.config.client:
             seeds, reserve = seeds + [(None, endpoint) for endpoint in self.bootstrap], []
         return Lookup(target, self.node_id, seeds, self.config.families, paths=paths, reserve=reserve)
 

@@ -31,7 +31,7 @@ __all__ = ["Responder", "record_fields"]
 
 Entropy = Callable[[int], bytes]
 Records = Callable[[PackageName], Sequence[SignedItem]]
-OwnHost = Callable[[Endpoint], str | None]
+OwnEndpoint = Callable[[Endpoint], Endpoint | None]  # where an asker reaches us
 # What is left out, step by step, when an answer is larger than its source may be sent.
 _LUXURIES = ((b"v", b"k", b"sig", b"values", b"records"), (b"nodes", b"nodes6"))
 
@@ -45,8 +45,7 @@ class Responder:
         self.guard = Guard(now, upload)
         self.own = OwnHoldings()
         self.records: Records = lambda _name: ()
-        self.own_host: OwnHost = lambda _asker: None
-        self.own_port = 0
+        self.own_endpoint: OwnEndpoint = lambda _asker: None
         self._tokens = Tokens(entropy, now)
         self._entropy = entropy
         self._methods: dict[bytes, Callable[[Query, Endpoint, dict[int, Table], float], Fields]] = {
@@ -115,8 +114,8 @@ class Responder:
         family = family_of(source[0])
         peers = self.peers.peers(info_hash, family, now)
         port = self.own.port(info_hash, now)
-        if port is not None and (host := self.own_host(source)) and family_of(host) == family:
-            peers.append((host, port or self.own_port))
+        if port is not None and (own := self.own_endpoint(source)) is not None:
+            peers.append((own[0], port or own[1]))
         if peers:
             values[b"values"] = [pack_endpoint(peer) for peer in self._some(peers)]
         return values
