@@ -2,8 +2,8 @@
 
 Layout below the store's root (``docs/specification/resolver.md``, "Store"): ``packages/name@version/`` installed trees,
 ``staging/name@version.<v2 hash>/`` one download each, ``floors/``, ``receipts/``, ``locks/``. A tree appears by one
-rename; floor and receipt are written after it, so that a crash between them costs a second verification and nothing
-else. One process at a time works on a release: it holds the release's lock.
+rename; its floor is written before and its receipt after it, so that a crash between them costs a second verification
+and nothing else. One process at a time works on a release: it holds the release's lock.
 
 Every function blocks; trio code calls it in a thread. ``OSError`` passes through and becomes ``storage.*`` at the top.
 """

@@ -1,6 +1,9 @@
 """Steps 7 to 11 on this machine: judge the .tgz, extract it out of sight, publish it by one rename, note it.
 
-Runs in a worker thread and stops where trio cancels it. Write order: tree synced and renamed, then receipt, then floor.
+Runs in a worker thread and stops where trio cancels it. Write order: floor, then tree synced and renamed, then receipt.
+The floor comes first because nobody would make up for it: a tree that is there is never installed a second time, and
+without its floor an older record could follow an uninstall. A floor without its tree only demands this record or a
+newer one.
 """
 
 from __future__ import annotations
@@ -46,9 +49,9 @@ def install(job: Job, tgz: Path, sha256: Sha256Digest | None, final: Path, now_m
         resolution.silexium_step()
         steps.done(10)
         trusted = resolution.installed(str(final), now_ms())
+        assert trusted.receipt is not None and trusted.floor is not None  # step 11 sets both
+        job.store.keep_floor(trusted.floor)
         publish_directory(staging, final)
-    assert trusted.receipt is not None and trusted.floor is not None  # step 11 sets both
     job.store.keep_receipt(trusted.receipt)
-    job.store.keep_floor(trusted.floor)
     steps.done(11)
     return trusted.receipt

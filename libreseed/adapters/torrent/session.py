@@ -133,6 +133,8 @@ class TorrentSession:
         torrent = Torrent(v2, str(release), folder, self._readd)
         flags: list[bool] | None = None
         if metainfo is None:
+            if not any(v2.raw):  # libtorrent's sign for "no hash"; only a publisher's own signature can lead here
+                raise ContentRejected("torrent.info-hash", "a torrent whose info-hash is zero cannot exist")
             params: Any = lt.add_torrent_params()
             params.info_hashes = lt.info_hash_t(lt.sha256_hash(v2.raw))
         else:
