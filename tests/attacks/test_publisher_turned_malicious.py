@@ -10,14 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from libreseed.adapters.release_folder import ReleaseFiles
-from libreseed.dht.records import build_dht_record
 from libreseed.errors import ContentRejected
-from libreseed.ids import Blake3Digest, Sha256Digest, TorrentV2Hash
+from libreseed.ids import TorrentV2Hash
 from tests.attacks.attack_support import Arrived, arrive
 from tests.hostile_archives import CASES, Forge, Make, gz
-from tests.repair_support import make_package
-from tests.resolver_support import KEY, Sample, leftovers, rejects, scene
+from tests.resolver_support import KEY, forge_sample, leftovers, rejects, scene
 from tests.resolver_support import RELEASE as SAMPLE
 
 
@@ -85,42 +82,25 @@ async def test_bytes_that_changed_on_the_disk_after_they_were_verified(tmp_path:
 # --- whole releases, over a real DHT node and real peers --------------------------------------------------------------
 
 
-def signed_sample(root: Path, make: Make, **changed: object) -> Sample:
-    """A release whose files fit each other, but for what is ``changed`` in the signed minimal manifest."""
-    forge = Forge(name=str(SAMPLE.name), key=KEY)
-    folder = root / "out" / str(SAMPLE)
-    folder.mkdir(parents=True)
-    tgz = make(forge)
-    metainfo = (package := make_package(folder, tgz, release=SAMPLE)).made.metainfo
-    members = {"chunks": package.chunk_map.digest, "torrent": metainfo.v2} | changed
-    minimal = forge.minimal(tgz, **members)
-    files = ReleaseFiles.of_release(folder, SAMPLE)
-    files.path(".minimal.json").write_bytes(minimal.data)
-    files.path(".dht.json").write_bytes(build_dht_record(minimal, KEY))
-    return Sample(root, files, minimal, metainfo)
+def honest() -> bytes:
+    return gz(Forge(name=str(SAMPLE.name), key=KEY).tar)
 
 
-def honest(forge: Forge) -> bytes:
-    return gz(forge.tar)
-
-
-CONTRADICTIONS: dict[str, tuple[Make, dict[str, object], str, int | None]] = {
-    "a link in the archive": (HOSTILE["archive.symlink"], {}, "archive.symlink", 8),
-    "another chunk map than the torrent's": (honest, {"chunks": Blake3Digest(b"\x09" * 32)}, "chunkmap.digest", 4),
-    "another .tgz than the chunk map's": (honest, {"infohash": Sha256Digest(b"\x09" * 32)}, "chunkmap.infohash", 4),
-    "a size that the torrent does not have": (honest, {"size": 5121}, "torrent.files", None),
-    "a torrent that cannot exist": (honest, {"torrent": TorrentV2Hash(bytes(32))}, "torrent.info-hash", None),
+CONTRADICTIONS: dict[str, tuple[str, dict[str, object]]] = {
+    "a size that the torrent does not have": ("torrent.files", {"size": 5121}),
+    "a torrent that cannot exist": ("torrent.info-hash", {"torrent": TorrentV2Hash(bytes(32))}),
 }
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("name", CONTRADICTIONS)
-async def test_a_release_that_contradicts_itself_is_refused_and_leaves_nothing(name: str, tmp_path: Path) -> None:
-    make, changed, reason, step = CONTRADICTIONS[name]
-    sample = signed_sample(tmp_path, make, **changed)
+async def test_a_torrent_that_is_not_the_releases_is_refused_and_leaves_nothing(name: str, tmp_path: Path) -> None:
+    """More such contradictions, each at its step: tests/integration/test_resolve_hostile.py."""
+    reason, lie = CONTRADICTIONS[name]
+    sample = forge_sample(tmp_path / "made", honest(), **lie)
     async with scene(tmp_path, sample) as it:
         await it.seed()
-        with rejects(reason, step=step) as caught:
+        with rejects(reason) as caught:
             await it.resolve()
         assert caught[0].exit_code == 30
         assert leftovers(it.store) == []
@@ -128,7 +108,7 @@ async def test_a_release_that_contradicts_itself_is_refused_and_leaves_nothing(n
 
 @pytest.mark.integration
 async def test_the_same_way_an_honest_release_arrives(tmp_path: Path) -> None:
-    async with scene(tmp_path, signed_sample(tmp_path, honest)) as it:
+    async with scene(tmp_path, forge_sample(tmp_path / "made", honest())) as it:
         await it.seed()
         outcome = await it.resolve()
         assert (Path(outcome.path) / "a").read_bytes() == b"first"
