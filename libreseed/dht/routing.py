@@ -80,7 +80,7 @@ class Bucket(KBucket):  # type: ignore[misc]  # the package has no types
 
     def has_room_for(self, prefix: str | None) -> bool:
         """Whether no node of this bucket comes from ``prefix``."""
-        return prefix is None or all(node.prefix != prefix for node in self.nodes.values())
+        return prefix is None or prefix not in [node.prefix for node in self.nodes.values()]
 
     def remove_node(self, node: Any) -> None:
         """Drop ``node``; the latest spare one from a free prefix takes its place."""

@@ -145,5 +145,5 @@ def grow(network: DatagramNetwork, count: int, *, batch: int = 50, pause: float 
         nodes.append(network.add(address_of(number), bootstrap=tuple(dict.fromkeys(known))))
         if number < 10 or number % batch == 0:
             network.run(until=network.now + pause)
-    network.run(until=network.now + 10 * pause)
+    network.run(until=network.now + 5 * pause)
     return nodes
