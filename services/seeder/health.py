@@ -2,7 +2,7 @@
 
 :class:`Health` is what an examination found. The stamps in it were the same before and after the reading, else they are
 left out, so that a file that changed meanwhile is not trusted. All reading is counted by one :class:`Meter`; it runs in
-one thread at a time, in portions, so that a scrub keeps to its rate and ends at once when it is cancelled.
+at most two threads, in portions, so that a scrub keeps to its rate and ends at once when it is cancelled.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Meter:
     chunks_healed: int = 0
     files_mended: int = 0
     scrubs: int = 0
-    threads: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
+    threads: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(2))
 
 
 @dataclass(frozen=True, slots=True)

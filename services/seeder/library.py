@@ -126,14 +126,15 @@ class Library:
         found = await trio.to_thread.run_sync(lambda: find_release(source, now_ms=now_ms, max_package_bytes=limit))
         key = release_key(found.release, found.minimal.torrent)
         async with self._intake:
-            if key not in self.holdings:
+            holding = self.holdings.get(key)
+            if holding is None:
                 await self._admit(found)
-                await self._take_in(found, key, now_ms)
-            elif self.holdings[key].state in ("damaged", "broken"):
-                await self._mend(self.holdings[key], found)
+                holding = await self._take_in(found, key, now_ms)
+            elif holding.state in ("damaged", "broken"):
+                await self._mend(holding, found)
             if found.index is not None:
                 await self._offer_index(found.index, found.minimal)
-        return self.holdings[key]
+        return holding
 
     async def _offer_index(self, index: bytes, minimal: MinimalManifest) -> None:
         """The index beside a release is welcome, but a bad or foreign one is no fault of the release."""
@@ -162,7 +163,7 @@ class Library:
             message = f"{found.release} needs {found.total} bytes, {used} of {most} are in use"
             raise LocalFault("storage.quota", message)
 
-    async def _take_in(self, found: Found, key: str, now_ms: int) -> None:
+    async def _take_in(self, found: Found, key: str, now_ms: int) -> Holding:
         async with self._staging() as staging:
             with cancel_flag() as cancelled:
                 stored = await trio.to_thread.run_sync(
@@ -173,9 +174,10 @@ class Library:
             with trio.CancelScope(shield=True):  # what was published is also held
                 await trio.to_thread.run_sync(self.store.write_note, staging, note)
                 folder = await trio.to_thread.run_sync(self.store.publish, staging, key)
-                self.holdings[key] = Holding(key, folder)
-                await self._offer(self.holdings[key], replace(stored, folder=folder))
+                holding = self.holdings[key] = Holding(key, folder)
+                await self._offer(holding, replace(stored, folder=folder))
         _LOG.info("%s: seeding", key)
+        return holding
 
     async def _mend(self, holding: Holding, found: Found) -> None:
         stored = holding.stored
