@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,8 +46,25 @@ def build(arguments: argparse.Namespace) -> Report:
             built = build_release(tree, plan, key, staging, progress)
             if not arguments.dry_run:
                 progress.phase("publishing")
-                publish_directory(staging, final)
+                with _too_late_to_interrupt():
+                    publish_directory(staging, final)
     return _report(built, tree, None if arguments.dry_run else final)
+
+
+@contextmanager
+def _too_late_to_interrupt() -> Iterator[None]:
+    """Hold signals back while the release gets its name: one that comes now finds it published, and is dropped."""
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        yield
+        while signal.sigtimedwait(held, 0) is not None:
+            pass
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ReleasePlan:
