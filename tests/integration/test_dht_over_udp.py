@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -210,4 +211,35 @@ async def test_a_bootstrap_name_is_resolved_before_the_first_lookup() -> None:
         await node.put_item(_item())
         client = await _client(nursery, ("localhost", node.addresses[0][1]))
         assert await client.get_item(KEY.public, b"m:tool@1.0.0") == _item()
+        nursery.cancel_scope.cancel()
+
+
+async def test_junk_and_giant_datagrams_leave_the_socket_and_the_node_as_they_were() -> None:
+    draw = random.Random(1)
+    async with _network(2) as (nursery, nodes):
+        await nodes[0].put_item(_item())
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as attacker:
+            attacker.bind(("127.0.0.9", 0))
+            for _ in range(500):
+                attacker.sendto(draw.randbytes(draw.randrange(200)), nodes[0].addresses[0])
+            for junk in (
+                b"",
+                b"le" * 30_000,
+                b"l" * 30_000 + b"e" * 30_000,
+                b"d1:t1:a1:y1:re",
+                b"\0" + b"x" * 20 + b"\xc1",
+            ):
+                attacker.sendto(junk, nodes[0].addresses[0])
+            client = await _client(nursery, nodes[0].addresses[0])
+            assert await client.get_item(KEY.public, b"m:tool@1.0.0") == _item()
+            assert nodes[0].node_count == 1
+
+
+async def test_a_node_that_is_stopped_gives_its_port_back_and_can_be_followed_by_another() -> None:
+    async with _network(1) as (_, [node]):
+        address = node.addresses[0]
+    async with trio.open_nursery() as nursery:
+        again = DhtNode(DhtOptions(listen=(address,)))
+        await nursery.start(again.run)
+        assert again.addresses == (address,)
         nursery.cancel_scope.cancel()
