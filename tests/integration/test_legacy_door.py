@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import trio
 from libreseed import bencode
 from libreseed.adapters.torrent.legacy_door import LegacyDoor
 from libreseed.torrent.legacy import hash_without_empty_names
+from tests.tools import require_program
 from tests.torrent_support import RELEASE, Sample, make_sample, session, tracker_for
 
 pytestmark = pytest.mark.integration
@@ -39,11 +39,16 @@ async def _door(sample: Sample) -> AsyncIterator[LegacyDoor]:
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.skipif(shutil.which("aria2c") is None, reason="aria2c is not installed")
 async def test_aria2_downloads_through_the_door(sample: Sample, tmp_path: Path) -> None:
     (tmp_path / "it.torrent").write_bytes(sample.metainfo)
     async with _door(sample) as door, tracker_for([("127.0.0.1", door.port)]) as announce:
-        command = ["aria2c", "--no-conf", "--seed-time=0", f"--dir={tmp_path / 'out'}", "--enable-dht=false"]
+        command = [
+            require_program("aria2c"),
+            "--no-conf",
+            "--seed-time=0",
+            f"--dir={tmp_path / 'out'}",
+            "--enable-dht=false",
+        ]
         command += ["--bt-enable-lpd=false", "--enable-peer-exchange=false", f"--bt-tracker={announce}"]
         command += ["--interface=127.0.0.5", "--listen-port=51000-59000", str(tmp_path / "it.torrent")]
         with trio.fail_after(60):

@@ -15,6 +15,7 @@ from libreseed.package.minimal import MinimalManifest
 from libreseed.torrent.metainfo import parse_metainfo
 from tests.dht_network_support import dht_network
 from tests.seeder_support import command, flip, index, make_release, running, stored_file, until
+from tests.tools import require_program
 
 pytestmark = pytest.mark.integration
 
@@ -141,7 +142,6 @@ def test_a_copy_beyond_its_own_repair_is_completed_from_another_seeder(tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("aria2c") is None, reason="aria2c is not installed")
 def test_aria2_finds_the_seeder_in_our_dht_and_downloads_from_it(tmp_path: Path) -> None:
     """aria2 1.36 asks for a hash that nobody else would announce; a newer one asks for the right one."""
     release = make_release(tmp_path / "publisher")
@@ -149,7 +149,13 @@ def test_aria2_finds_the_seeder_in_our_dht_and_downloads_from_it(tmp_path: Path)
         seeder.ask("add", path=str(release))
         until(lambda: seeder.ask("status")["announce"]["announces"] >= 4, "announced")
         host, port = network.addresses[0]
-        line = ["aria2c", "--no-conf", "--seed-time=0", f"--dir={tmp_path}/out", f"--dht-file-path={tmp_path}/dht.dat"]
+        line = [
+            require_program("aria2c"),
+            "--no-conf",
+            "--seed-time=0",
+            f"--dir={tmp_path}/out",
+            f"--dht-file-path={tmp_path}/dht.dat",
+        ]
         line += ["--enable-dht=true", f"--dht-entry-point={host}:{port}", "--dht-listen-port=51000-59000"]
         line += ["--bt-enable-lpd=false", "--listen-port=51000-59000", str(release / "demo@1.0.0.torrent")]
         done = subprocess.run(line, capture_output=True, text=True, timeout=100, check=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import shutil
 import threading
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from libreseed.adapters.torrent.torrent import Torrent
 from libreseed.errors import ContentRejected, LocalFault, NotFound
 from libreseed.ids import TorrentV2Hash
 from libreseed.torrent.bitfield import pack_bitfield, unpack_bitfield
+from tests.tools import require_program
 from tests.torrent_support import RELEASE, Sample, make_sample, session, tracker_for
 
 pytestmark = pytest.mark.integration
@@ -330,15 +330,20 @@ async def test_ordinary_client_is_the_only_seed(sample: Sample, target: Path) ->
         assert_equal_files(sample, target)
 
 
-@pytest.mark.skipif(shutil.which("aria2c") is None, reason="aria2c is not installed")
 async def test_aria2_downloads_from_our_seed(sample: Sample, tmp_path: Path) -> None:
     (tmp_path / "it.torrent").write_bytes(sample.metainfo)
-    shown = await trio.run_process(["aria2c", "-S", str(tmp_path / "it.torrent")], capture_stdout=True)
+    shown = await trio.run_process([require_program("aria2c"), "-S", str(tmp_path / "it.torrent")], capture_stdout=True)
     if sample.v1.hex() not in shown.stdout.decode():
         pytest.skip("this aria2 (before 1.37) can't compute a hybrid info-hash: test_legacy_door.py covers it")
     async with session("127.0.0.1") as a, tracker_for(a.addresses) as announce:
         a.seed(sample.metainfo, sample.folder)
-        command = ["aria2c", "--no-conf", "--seed-time=0", f"--dir={tmp_path / 'out'}", "--enable-dht=false"]
+        command = [
+            require_program("aria2c"),
+            "--no-conf",
+            "--seed-time=0",
+            f"--dir={tmp_path / 'out'}",
+            "--enable-dht=false",
+        ]
         command += ["--bt-enable-lpd=false", f"--bt-tracker={announce}", str(tmp_path / "it.torrent")]
         with trio.fail_after(60):
             await trio.run_process(command, capture_stdout=True)
