@@ -26,6 +26,6 @@ def next_cosigned(memory: LogMemory | None, sth: SignedTreeHead, proof: Consiste
         raise ProofRejected("silexium.witness-size", message, evidence={"size": last})
     if last == 0 and proof.hashes:
         raise ProofRejected("silexium.consistency", "from size 0 the proof is empty")
-    if memory is not None and last == sth.size and proof.hashes:
+    if last == sth.size and proof.hashes:
         raise ProofRejected("silexium.consistency", "equal sizes need an empty proof")
     return receive_head(memory, sth, now=now, proof=proof)

@@ -8,7 +8,7 @@ from base64 import b64encode
 import pytest
 
 from libreseed import limits, wire
-from libreseed.errors import ProofRejected, UsageFault
+from libreseed.errors import Malformed, ProofRejected, UsageFault
 from libreseed.ids import Blake3Digest, PackageName, PublicKey, Signature, Version
 from libreseed.keys.ed25519 import PrivateKey
 from libreseed.silexium.attestation import (
@@ -157,6 +157,12 @@ def test_instants_round_trip(text: str) -> None:
     assert format_instant(parse_instant(text)) == text
 
 
+@pytest.mark.parametrize("text", ["", "0" * 63, "0" * 65, "A" * 64, "blake3:" + "0" * 64, "٠" * 64, None, 5])
+def test_a_key_id_is_bare_hex(text: object) -> None:
+    with pytest.raises(Malformed):
+        KeyId(text)  # type: ignore[arg-type]  # what a document may hold
+
+
 AUTHOR_KEY = TrustedKey(
     KEY.public, frozenset({Role.AUTHOR}), frozenset({PackageName("hello")}), not_before=NOW - 100, not_after=NOW + 100
 )
@@ -194,6 +200,7 @@ def test_expiry_is_judged_by_the_proven_time_not_by_the_claim() -> None:
     assert standing(AUTHOR_KEY, NOW, NOW + 101, NOW + 7200) == "silexium.key-expired"
     assert standing(AUTHOR_KEY, NOW - 101, NOW, NOW) == "silexium.key-expired"
     assert standing(AUTHOR_KEY, NOW - 101, NOW - 101, NOW) == "silexium.key-expired"
+    assert standing(AUTHOR_KEY, NOW - 100, NOW - 101, NOW) == "silexium.key-expired"
 
 
 def test_a_revoked_key_keeps_only_what_bitcoin_proves_older() -> None:

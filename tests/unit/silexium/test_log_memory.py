@@ -138,6 +138,30 @@ def test_evidence_that_proves_nothing_cannot_exist() -> None:
             HeadConflict(first, second, hashes)
 
 
+def test_a_smaller_head_signed_again_does_not_displace_the_largest() -> None:
+    memory = receive_head(LogMemory(TRUE.head(20)), TRUE.head(64), now=NOW, proof=TRUE.proof(20, 64))
+    assert receive_head(memory, TRUE.head(20, T0 + 900), now=NOW).head == TRUE.head(64)
+
+
+def test_an_empty_log_begins_every_log() -> None:
+    memory = receive_head(None, TRUE.head(0), now=NOW)
+    assert receive_head(memory, TRUE.head(5), now=NOW).head == TRUE.head(5)
+
+
+def test_the_memory_of_one_log_is_not_asked_about_another() -> None:
+    other = PrivateKey(bytes([2]) * 32)
+    elsewhere = SignedTreeHead.sign(TreeHead("other.example", 5, TRUE.head(5).root), T0, other)
+    with pytest.raises(AssertionError):
+        receive_head(LogMemory(TRUE.head(5)), elsewhere, now=NOW)
+    with pytest.raises(Malformed):
+        HeadConflict(TRUE.fork(1).head(5), elsewhere)
+
+
+def test_a_rollback_with_a_proof_of_something_else_is_a_rollback() -> None:
+    error = refused(receive_head, LogMemory(TRUE.head(64)), TRUE.head(20), now=NOW, proof=TRUE.proof(5, 64))
+    assert error.reason == "silexium.rollback"
+
+
 def test_a_rollback_is_refused() -> None:
     """A database put back from yesterday's backup: it can't show that it begins the log that we saw."""
     assert refused(receive_head, LogMemory(TRUE.head(64)), TRUE.head(20), now=NOW).reason == "silexium.rollback"
@@ -210,6 +234,7 @@ def test_consistency_objects_round_trip() -> None:
         proof.members() | {"old_size": -1},
         proof.members() | {"hashes": [str(Blake3Digest(bytes(32)))] * 65},
         proof.members() | {"hashes": [proof.hashes[0].hex()]},
+        proof.members() | {"hashes": {}},
         [],
     ]
     for members in wrong:

@@ -216,3 +216,24 @@ def test_garbage_proves_no_fork() -> None:
     nodes[1] = bytes(32)
     with pytest.raises(ProofRejected, match="do not lead to the newer root"):
         prefix_root(5, 64, ROOTS[64], nodes)
+
+
+@pytest.mark.parametrize(("index", "size"), [(-1, 5), (5, 5), (0, 0)])
+def test_no_inclusion_proof_is_made_outside_the_log(index: int, size: int) -> None:
+    with pytest.raises(ProofRejected):
+        inclusion_proof(READ, index, size)
+
+
+@pytest.mark.parametrize(("old", "new"), [(0, 0), (0, 5), (6, 5), (-1, 5)])
+def test_no_consistency_proof_is_made_from_nothing_or_backwards(old: int, new: int) -> None:
+    with pytest.raises(ProofRejected):
+        consistency_proof(READ, old, new)
+
+
+@pytest.mark.parametrize("digest", [bytes(31), bytes(33), "x" * 32, bytearray(32), None])
+def test_a_hash_that_is_no_hash_is_named_as_such(digest: object) -> None:
+    proof = [digest, *inclusion_proof(READ, 3, 70)[1:]]
+    with pytest.raises(ProofRejected, match="32 bytes"):
+        verify_inclusion(3, 70, ENTRIES[3], proof, ROOTS[70])  # type: ignore[arg-type]  # what a parser could pass on
+    with pytest.raises(ProofRejected, match="32 bytes"):
+        verify_consistency(3, 70, ROOTS[3], ROOTS[70], proof)  # type: ignore[arg-type]  # as above
