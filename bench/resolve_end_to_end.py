@@ -54,7 +54,9 @@ class Scene:
         self.host, port = str(status["listen"][0]).rsplit(":", 1)
         self.port = int(port)
         self.dht = status["dht"]["listen"][0]
-        self.tracker = tracker_for(self.host, self.port)
+        # aria2 before 1.37 miscomputes the info-hash of hybrid torrents; the seeder has a door for such clients.
+        door_host, door_port = str(status["legacy_listen"]).rsplit(":", 1)
+        self.tracker = tracker_for(door_host, int(door_port))
         self.timings: list[dict[str, float]] = []
         self.peaks: list[int] = []
 
