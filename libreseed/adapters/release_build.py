@@ -74,6 +74,7 @@ def build_release(tree: Tree, plan: ReleasePlan, key: PrivateKey, staging: Path,
     )
     watcher.phase(f"compressing {files.tgz.name}", sum(file.found.size for file in tree.files))
     archive = _write_tgz(tree, manifest, files.tgz, plan.mtime, watcher)
+    tree.check_unchanged(ignoring=staging)
     stripe_bytes = ChunkGrid(archive.size).k * limits.CHUNK_BYTES
     watcher.phase("parity and torrent", archive.size)
     repair = make_repair_files(

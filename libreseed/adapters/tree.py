@@ -1,8 +1,9 @@
 """Collects the tree that is packaged: which files, their sizes, modes and hashes (DESIGN 3.2, 3.4).
 
 Pass one of two: it walks the directory without following links, refuses what a package can't hold, and hashes every
-file by threads. Pass two (``archive_build``) reads the files again and demands the same bytes, so a tree that changes
-in between makes no package. Nothing is written. Specification: ``package.md``, 6.
+file by threads. Pass two (``archive_build``) reads the files again and demands the same bytes, and a second walk behind
+it demands the same files, so a tree that changes in between makes no package. Nothing is written. Specification:
+``package.md``, 6.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from libreseed.adapters.tree_hash import FileHashes, hash_files
 from libreseed.adapters.tree_walk import FoundFile, WalkRules, walk
+from libreseed.errors import ContentRejected
 from libreseed.ids import Blake3Digest, PackageName, Sha256Digest, Version
 from libreseed.keys.ed25519 import PrivateKey
 from libreseed.package.manifest import FullManifest
@@ -49,6 +51,7 @@ class Tree:
     files: tuple[TreeFile, ...] = field(repr=False)
     empty_folders: tuple[str, ...]
     ignored: tuple[str, ...] = field(repr=False)
+    rules: WalkRules = field(default_factory=WalkRules)
 
     @cached_property
     def src(self) -> bytes:
@@ -70,6 +73,21 @@ class Tree:
     def executables(self) -> list[str]:
         """The paths whose owner may execute them, in the archive's order."""
         return [file.found.path for file in self.files if file.found.executable]
+
+    def check_unchanged(self, *, ignoring: Path) -> None:
+        """Walk again: what came, went or changed since the first walk rejects, which no reading of files can see.
+
+        What lies in the folder ``ignoring`` is our own. Raises :class:`ContentRejected` ``tree.changed``.
+        """
+        root, own = self.root.resolve(), ignoring.resolve()
+        prefix = f"{own.relative_to(root)}/" if own.is_relative_to(root) else "/"  # no path begins with a slash
+        now = {file.path: file for file in walk(root, self.rules).files if not file.path.startswith(prefix)}
+        before = {file.found.path: file.found for file in self.files}
+        if now != before:
+            path = min(path for path in now.keys() | before.keys() if now.get(path) != before.get(path))
+            what = "changed" if path in now and path in before else "appeared" if path in now else "vanished"
+            message = f"{path!r} {what} while the tree was read"
+            raise ContentRejected("tree.changed", message, evidence={"path": path})
 
     def sign(
         self,
@@ -108,7 +126,8 @@ def collect(
     ``progress`` is called with bytes as they are hashed and may raise to stop the work. Raises :class:`NotFound` if
     there is no ``root``, :class:`ContentRejected` (``tree.*``) for what can't be packaged.
     """
-    found = walk(root, WalkRules(allow_git=allow_git))
+    rules = WalkRules(allow_git=allow_git)
+    found = walk(root, rules)
     hashes = hash_files(root, found.files, allow_secrets=allow_secrets, threads=threads, progress=progress)
     files = tuple(TreeFile(file, digest) for file, digest in zip(found.files, hashes, strict=True))
-    return Tree(root, files, found.empty_folders, found.ignored)
+    return Tree(root, files, found.empty_folders, found.ignored, rules)

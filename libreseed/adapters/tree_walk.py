@@ -201,9 +201,10 @@ def _ignore_spec(root: int) -> GitIgnoreSpec | None:
         return None
     except OSError as error:
         raise ContentRejected("tree.ignore-file", f"{IGNORE_FILE} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # fdopen would name a folder by its descriptor's number
+        os.close(descriptor)
+        raise ContentRejected("tree.ignore-file", f"{IGNORE_FILE} is not a regular file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ContentRejected("tree.ignore-file", f"{IGNORE_FILE} is not a regular file")
         data = file.read(limits.IGNORE_FILE_BYTES + 1)
     if len(data) > limits.IGNORE_FILE_BYTES:
         raise ContentRejected("tree.ignore-file", f"{IGNORE_FILE} has more than {limits.IGNORE_FILE_BYTES} bytes")

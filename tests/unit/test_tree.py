@@ -129,6 +129,46 @@ def test_an_ignore_file_that_is_none_is_refused(root: Path, rules: bytes) -> Non
     _refused(root, "tree.ignore-file", ".libreseedignore")
 
 
+def test_a_folder_or_a_pipe_is_no_ignore_file(root: Path) -> None:
+    (root / ".libreseedignore").mkdir()
+    _refused(root, "tree.ignore-file", ".libreseedignore is not a regular file")
+    (root / ".libreseedignore").rmdir()
+    os.mkfifo(root / ".libreseedignore")
+    _refused(root, "tree.ignore-file", ".libreseedignore is not a regular file")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: (root / "b.txt").touch(), "'b.txt' appeared"),
+        (lambda root: (root / "d" / "new").touch(), "'d/new' appeared"),
+        (lambda root: (root / "d" / "run").unlink(), "'d/run' vanished"),
+        (lambda root: (root / "d" / "run").chmod(0o644), "'d/run' changed"),
+        (lambda root: os.utime(root / "a.txt", ns=(0, 0)), "'a.txt' changed"),
+    ],
+)
+def test_what_no_reading_of_files_sees_is_seen_by_a_second_walk(
+    root: Path, tmp_path: Path, change: Callable[[Path], None], message: str
+) -> None:
+    tree = collect(root)
+    tree.check_unchanged(ignoring=tmp_path / "out")
+    change(root)
+    with pytest.raises(ContentRejected) as caught:
+        tree.check_unchanged(ignoring=tmp_path / "out")
+    assert (caught.value.reason, caught.value.exit_code) == ("tree.changed", 30)
+    assert message in caught.value.message
+
+
+def test_our_own_output_is_no_change_of_the_tree(root: Path) -> None:
+    tree = collect(root)
+    (root / "out").mkdir()
+    (root / "out" / "package.tgz").touch()
+    tree.check_unchanged(ignoring=root / "out")
+    (root / "outer").touch()
+    with pytest.raises(ContentRejected, match="'outer' appeared"):
+        tree.check_unchanged(ignoring=root / "out")
+
+
 def test_an_ignore_file_behind_a_link_is_refused(root: Path) -> None:
     (root / ".libreseedignore").symlink_to("a.txt")
     _refused(root, "tree.ignore-file", ".libreseedignore")
