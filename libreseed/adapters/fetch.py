@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -18,10 +17,10 @@ from typing import Protocol
 import trio
 
 from libreseed import limits
+from libreseed.adapters.chunk_ledger import ChunkLedger, FetchTotals
 from libreseed.adapters.chunk_store import ChunkStore
-from libreseed.adapters.journal import Journal
 from libreseed.adapters.prefix_hash import PrefixHash
-from libreseed.adapters.recovery import Findings, journal_for, runs_of, store_of
+from libreseed.adapters.recovery import Findings, journal_for, store_of
 from libreseed.adapters.store import Workspace
 from libreseed.adapters.stripe_io import write_at
 from libreseed.adapters.torrent.events import (
@@ -35,6 +34,7 @@ from libreseed.adapters.torrent.events import (
 )
 from libreseed.adapters.torrent.torrent import Torrent, TorrentStatus
 from libreseed.errors import ContentRejected, LocalFault
+from libreseed.ids import Sha256Digest
 from libreseed.repair.chunkmap import ChunkMap
 from libreseed.resolve.engine import Resolution
 from libreseed.resolve.fetch_plan import FetchPlan, Need
@@ -44,23 +44,11 @@ from libreseed.resolve.swarm_view import PeerOffer
 from libreseed.torrent.bitfield import unpack_bitfield
 from libreseed.torrent.layout import TorrentLayout
 
-__all__ = ["ContentFetch", "FetchTotals", "Salvage"]
+__all__ = ["ContentFetch", "Salvage"]
 
 _STATUS_S = 0.25  # between snapshots of the swarm while the fetch lasts
 _PREFIX_STEP = 4 * 2**20  # bytes of verified prefix that are worth a trip to a thread
 _BATCH_CHUNKS = 1638  # about 8 MiB: what one trip to a thread hashes at most
-
-
-@dataclass(slots=True)
-class FetchTotals:
-    """Chunks by where they came from; ``parity`` are verified parity chunks fetched in this run."""
-
-    downloaded: int = 0
-    salvaged: int = 0
-    repaired: int = 0
-    reused: int = 0
-    healed: int = 0
-    parity: int = 0
 
 
 class Salvage(Protocol):
@@ -86,10 +74,9 @@ class ContentFetch:
         on_step: Callable[[int], None] | None = None,
     ) -> None:
         policy = resolution.policy
-        self.totals = FetchTotals()
-        self.plan = FetchPlan(
-            layout, patience_s=policy.patience_s, silence_s=policy.peer_silence_s, now=trio.current_time()
-        )
+        now = trio.current_time()
+        self.plan = FetchPlan(layout, patience_s=policy.patience_s, silence_s=policy.peer_silence_s, now=now)
+        self.ledger = ChunkLedger(self.plan)
         self._resolution = resolution
         self._space = space
         self._layout = layout
@@ -99,7 +86,6 @@ class ContentFetch:
         self._on_step = on_step
         self.contributors: dict[Address, int] = {}
         self._store: ChunkStore | None = None
-        self._journal: Journal | None = None
         self._pending: list[tuple[Kind, range]] = []  # chunks of finished pieces
         self._probes: list[tuple[Kind, range]] = []  # chunks of failed pieces
         self._addresses: set[Address] = set()
@@ -113,8 +99,8 @@ class ContentFetch:
         """Start from what an earlier run left; call it before :meth:`run`."""
         self.plan.restore(found.have, found.verified)
         if found.verified is not None:
-            self.totals.reused = found.verified.data.count(1)
-            self.totals.healed = len(found.damaged)
+            self.ledger.totals.reused = found.verified.data.count(1)
+            self.ledger.totals.healed = len(found.damaged)
 
     async def run(self) -> FetchTotals:
         """Return once every data chunk is verified on disk; raises what the plan or the engine raises."""
@@ -130,10 +116,25 @@ class ContentFetch:
                 await self._decide_loop(nursery)
                 nursery.cancel_scope.cancel()
         finally:
-            if self._journal is not None:
-                self._journal.close()
-                self._journal = None
-        return self.totals
+            self.ledger.close()
+        return self.ledger.totals
+
+    async def sha256(self, expected: Sha256Digest) -> Sha256Digest | None:
+        """The SHA-256 of the whole .tgz as hashed while it arrived; None when that could not be.
+
+        If it is not ``expected`` though every chunk verified, either the publisher lies or the bytes changed on this
+        disk since: the latter raises ``storage.io`` and the next run heals it.
+        """
+        await trio.to_thread.run_sync(self.prefix.advance, self._layout.tgz.size)
+        digest = self.prefix.digest()
+        if digest != expected:
+            after = await trio.to_thread.run_sync(partial(_given(self._store).verify, threads=2))
+            if changed := after.missing_data():
+                message = (
+                    f"{len(changed)} chunks of {self._layout.tgz.name} changed on the disk after they were verified"
+                )
+                raise LocalFault("storage.io", message, evidence={"chunks": changed[:100]})
+        return digest
 
     # --- what happens ------------------------------------------------------------------------------------------------
     async def _event_loop(self, torrent: Torrent) -> None:
@@ -174,7 +175,7 @@ class ContentFetch:
     def _open_chunks(self) -> None:
         chunk_map = self._resolution.map
         self._store = store_of(self._space, self._layout, chunk_map)
-        self._journal, _ = journal_for(self._space, chunk_map)
+        self.ledger.journal, _ = journal_for(self._space, chunk_map)
         self._work.set()
 
     async def _status_loop(self, torrent: Torrent) -> None:
@@ -248,25 +249,8 @@ class ContentFetch:
             await trio.to_thread.run_sync(self.prefix.advance, end)
 
     def _count(self, kind: Kind, origin: Origin, chunks: Iterable[int], flags: Iterable[int]) -> None:
-        """Journal and count the chunks that verified and were not known yet."""
-        known = self.plan.verified.data if kind is Kind.DATA else self.plan.verified.parity
-        fresh = [chunk for chunk, flag in zip(chunks, flags, strict=True) if flag and not known[chunk]]
-        self._note(kind, origin, fresh)
-        self.plan.chunks_verified(kind, fresh, trio.current_time(), by_session=origin is Origin.SWARM)
+        self.ledger.count(kind, origin, chunks, flags, trio.current_time())
         self._progressed.set()
-        if kind is Kind.PARITY:
-            self.totals.parity += len(fresh)
-        elif origin is Origin.SWARM:
-            self.totals.downloaded += len(fresh)
-        elif origin is Origin.PEER:
-            self.totals.salvaged += len(fresh)
-        else:
-            self.totals.repaired += len(fresh)
-
-    def _note(self, kind: Kind, origin: Origin, chunks: list[int]) -> None:
-        """Journal before counting; an append of some bytes to the page cache does not block noticeably."""
-        if chunks and self._journal is not None:
-            self._journal.append(runs_of(kind, origin, chunks))
 
     def _report(self) -> None:
         if self._on_chunks is not None:
@@ -325,9 +309,8 @@ class ContentFetch:
             report.require_complete()
         before, after = self.plan.verified, report.verified
         lost = [chunk for chunk in after.missing_data() if before.data[chunk]]
-        self._note(Kind.DATA, Origin.LOST, lost)
-        self.plan.chunks_bad(Kind.DATA, lost)
-        self.plan.chunks_bad(Kind.PARITY, [chunk for chunk in after.missing_parity() if before.parity[chunk]])
+        self.ledger.lost(Kind.DATA, lost)
+        self.ledger.lost(Kind.PARITY, [chunk for chunk in after.missing_parity() if before.parity[chunk]])
         self._count(Kind.DATA, Origin.REPAIR, report.repaired, b"\1" * len(report.repaired))
         self._count(Kind.DATA, Origin.PEER, range(len(after.data)), after.data)  # good bytes of failed pieces
         self._report()

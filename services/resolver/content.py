@@ -41,7 +41,7 @@ class Content:
 
     def chunks(self) -> dict[str, int]:
         """Data chunks by origin, and the verified parity chunks that were fetched."""
-        totals = self._fetch.totals
+        totals = self._fetch.ledger.totals
         return {
             "downloaded": totals.downloaded + totals.salvaged,
             "repaired": totals.repaired,
@@ -51,10 +51,9 @@ class Content:
             "parity": totals.parity,
         }
 
-    async def sha256(self) -> Sha256Digest | None:
-        """The .tgz's SHA-256 as hashed while it arrived; None when that could not be."""
-        await trio.to_thread.run_sync(self._fetch.prefix.advance, self._fetch.plan.layout.tgz.size)
-        return self._fetch.prefix.digest()
+    async def sha256(self, expected: Sha256Digest) -> Sha256Digest | None:
+        """See :meth:`ContentFetch.sha256`."""
+        return await self._fetch.sha256(expected)
 
     async def sources(self) -> dict[str, object]:
         """Which peers gave how many bytes."""
@@ -63,7 +62,7 @@ class Content:
 
     async def share(self) -> None:
         """Offer pieces that were repaired here until the connected peers have them, a moment at most."""
-        if self._torrent is not None and self._fetch.totals.repaired:
+        if self._torrent is not None and self._fetch.ledger.totals.repaired:
             with trio.move_on_after(limits.SHARE_SECONDS):
                 await self._fetch.until_shared()
 

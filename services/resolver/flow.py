@@ -205,7 +205,7 @@ class _Run:
         """Steps 7 to 11; then the workspace goes."""
         from .install import install
 
-        sha256 = await content.sha256()
+        sha256 = await content.sha256(self.resolution.minimal.infohash)
         receipt = await trio.to_thread.run_sync(install, job, content.tgz, sha256, self.final, _now_ms)
         await content.share()
         sources = {"record": source, **await content.sources()}

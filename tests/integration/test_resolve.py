@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from libreseed.torrent.bitfield import unpack_bitfield
 from tests.resolver_support import Sample, assert_installed, leftovers, make_sample, rejects, scene
 
 pytestmark = pytest.mark.integration
@@ -129,3 +130,24 @@ async def test_damage_beyond_repair_is_31(tmp_path: Path, striped: Sample) -> No
             await it.resolve()
         assert set(caught[0].evidence["stripes"]) == {1}
         assert not list((it.store / "packages").iterdir())
+
+
+async def test_repaired_pieces_go_back_to_the_swarm(tmp_path: Path, striped: Sample) -> None:
+    layout = striped.layout
+    lost = list(layout.tgz.pieces)[30:33]
+    async with scene(tmp_path, striped) as it:
+        keeps = [piece for piece in range(layout.piece_count) if piece not in lost]
+        seeder = await it.seed(pieces=keeps)
+        await seeder.torrent.want([4] * layout.piece_count)
+        outcome = await it.resolve()
+        assert outcome.chunks["repaired"] > 0
+        have = unpack_bitfield(seeder.torrent.have, layout.piece_count)
+        assert all(have[piece] for piece in layout.tgz.pieces)
+
+
+@pytest.mark.parametrize("size", [0, 4, 5120, 16384, 40_000])
+async def test_small_packages(tmp_path: Path, size: int) -> None:
+    small = make_sample(tmp_path / "release", size)
+    async with scene(tmp_path, small) as it:
+        await it.seed()
+        assert_installed(small, (await it.resolve()).path)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 
+from libreseed.adapters import fetch
+from libreseed.adapters.prefix_hash import PrefixHash
+from libreseed.ids import Sha256Digest
 from tests.kill_support import downloaded, kill_and_resume
-from tests.resolver_support import Sample, Scene, assert_installed, make_sample, scene
+from tests.resolver_support import Sample, Scene, assert_installed, make_sample, rejects, scene
 
 pytestmark = pytest.mark.integration
 
@@ -76,3 +81,64 @@ async def test_garbage_in_every_file_of_the_workspace_is_survived(tmp_path: Path
         outcome = await it.resolve()
         assert_installed(sample, outcome.path)
         assert outcome.chunks["reused"] == 0
+
+
+async def test_bytes_that_change_on_the_disk_after_their_check_are_not_installed(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failing disk: the last look at the file finds it, the next run heals it, and the publisher is not blamed."""
+    spoiled: list[Path] = []
+
+    class Failing(PrefixHash):
+        def __init__(self, path: Path, size: int) -> None:
+            super().__init__(path, size)
+            self._file, self._bytes = path, size
+
+        def advance(self, end: int) -> None:
+            if end >= self._bytes and not spoiled:
+                with self._file.open("r+b") as file:
+                    file.seek(self._bytes - 3)
+                    file.write(b"\xff\xfe\xfd")
+                spoiled.append(self._file)
+            super().advance(end)
+
+    monkeypatch.setattr(fetch, "PrefixHash", Failing)
+    async with scene(tmp_path, sample) as it:
+        await it.seed()
+        with rejects("storage.io"):
+            await it.resolve()
+        assert not list((it.store / "packages").iterdir())
+        outcome = await it.resolve()
+        assert_installed(sample, outcome.path)
+        assert (outcome.chunks["healed"], outcome.chunks["reused"]) == (1, sample.layout.grid.n - 1)
+
+
+async def test_wrong_running_hash_is_settled_by_the_file(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wrong(PrefixHash):
+        def digest(self) -> Sha256Digest | None:
+            return Sha256Digest(bytes(32))
+
+    monkeypatch.setattr(fetch, "PrefixHash", Wrong)
+    async with scene(tmp_path, sample) as it:
+        await it.seed()
+        assert_installed(sample, (await it.resolve()).path)
+
+
+async def test_offline_completes_what_parity_on_this_disk_allows(tmp_path: Path, sample: Sample) -> None:
+    async with scene(tmp_path, sample) as it:
+        await it.seed()
+        request = replace(it.options().request, offline=True)
+        await half_a_download(it)
+        with rejects("notfound.offline"):
+            await it.resolve(request=request)
+        [tgz] = (it.store / "staging").glob("*/swarm/*.tgz")
+        for suffix in (".tgz", ".parity"):
+            shutil.copy(sample.files.path(suffix), tgz.parent)
+        data = bytearray(tgz.read_bytes())
+        data[17 * 5120] ^= 1
+        tgz.write_bytes(data)
+        outcome = await it.resolve(request=request)
+        assert_installed(sample, outcome.path)
+        assert outcome.chunks["repaired"] + outcome.chunks["downloaded"] == 1
