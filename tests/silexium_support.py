@@ -71,7 +71,7 @@ def authorities() -> tuple[Authority, ...]:
     return tuple(Authority(certify(f"tsa{n}", root)) for n, root in enumerate(roots()))
 
 
-_STAMPS: dict[tuple[bytes, int, bytes, int], bytes] = {}
+_STAMPS: dict[tuple[bytes, int | None, bytes, int], bytes] = {}
 
 
 def stamp_of(authority: Authority, data: bytes, at: int) -> bytes:

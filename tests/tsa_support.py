@@ -95,7 +95,7 @@ class Authority:
     leaf: Certified
     chain: list[bytes] = field(default_factory=list)
     policy: str = POLICY
-    accuracy: int = 1
+    accuracy: int | None = 1
 
     def stamp(
         self,
@@ -103,6 +103,7 @@ class Authority:
         at: int,
         *,
         algorithm: str = "sha512",
+        label: str | None = None,
         status: str = "granted",
         named: bytes | None = None,
         ess: str = "v2",
@@ -112,16 +113,16 @@ class Authority:
         content_type: str = "tst_info",
     ) -> bytes:
         imprint = hashlib.new(algorithm, message).digest()
-        info = tsp.TSTInfo(
-            {
-                "version": "v1",
-                "policy": self.policy,
-                "message_imprint": {"hash_algorithm": {"algorithm": algorithm}, "hashed_message": imprint},
-                "serial_number": 7,
-                "gen_time": dt.datetime.fromtimestamp(at, dt.UTC),
-                "accuracy": {"seconds": self.accuracy},
-            }
-        ).dump()
+        fields: dict[str, Any] = {
+            "version": "v1",
+            "policy": self.policy,
+            "message_imprint": {"hash_algorithm": {"algorithm": label or algorithm}, "hashed_message": imprint},
+            "serial_number": 7,
+            "gen_time": dt.datetime.fromtimestamp(at, dt.UTC),
+        }
+        if self.accuracy is not None:
+            fields["accuracy"] = {"seconds": self.accuracy}
+        info = tsp.TSTInfo(fields).dump()
         attributes = self._attributes(info, digest, content_type, ess, named or self.leaf.der)
         signer = {
             "version": "v1",

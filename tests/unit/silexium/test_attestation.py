@@ -122,6 +122,8 @@ def test_another_key_under_this_ones_id_is_refused() -> None:
         {"role": "tests", "payload": SUITE.payload() | {"test_result": "passed"}},
         {"role": "tests", "payload": SUITE.payload() | {"test_report_hash": None}},
         {"role": "server", "payload": SERVER.payload() | {"artifact_hashes": []}},
+        {"role": "server", "payload": SERVER.payload() | {"artifact_hashes": {str(HASHES[2]): 1}}},
+        {"role": "server", "payload": SERVER.payload() | {"artifact_hashes": str(HASHES[2])}},
         {"role": "server", "payload": SERVER.payload() | {"artifact_hashes": [str(HASHES[0])] * 65}},
         {"extra": 1},
     ],

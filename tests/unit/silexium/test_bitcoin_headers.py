@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from libreseed import limits
 from libreseed.errors import ProofRejected
 from libreseed.silexium import bitcoin_headers
 from libreseed.silexium.bitcoin_headers import HEADER_BYTES, MAINNET, REGTEST, HeaderChain, Network, mine_header
@@ -100,6 +101,21 @@ def test_an_easy_or_odd_target_is_refused(bits: int) -> None:
     assert refused(chain.extend, bytes(raw), now=NOW) == "silexium.header-work"
 
 
+def test_a_block_that_is_too_easy_for_the_network_is_refused() -> None:
+    chain = HeaderChain.read(MAINNET, 0, MAINNET.genesis, now=NOW)
+    assert refused(chain.extend, mined(chain, 1231469665, 0x207FFFFF), now=NOW) == "silexium.header-work"
+
+
+def test_a_run_of_too_many_headers_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BITCOIN_HEADERS", 1)
+    assert refused(HeaderChain.read, MAINNET, 0, MAINNET.genesis + BLOCK_1, now=NOW) == "silexium.header"
+
+
+def test_regtest_never_changes_its_difficulty() -> None:
+    chain = regtest(20, replace(REGTEST, interval=4, timespan=4))
+    assert chain.tip == 19
+
+
 def test_a_refused_run_leaves_the_chain_as_it_was() -> None:
     chain = regtest(3)
     before = chain.data
@@ -182,7 +198,10 @@ def test_a_chain_without_the_start_of_its_period_cannot_be_judged() -> None:
     tail = chain.data[8 * 80 :]
     late = HeaderChain.read(EASY, 8, tail, now=NOW, pins=[(8, sha256d(tail[:80]))])
     next_header = mined(chain, 1296688602 + 9600, 0x207FFFFF)
-    assert refused(late.extend, next_header, now=NOW) == "silexium.header-bits"
+    with pytest.raises(ProofRejected, match="the headers from 0 are needed"):
+        late.extend(next_header, now=NOW)
+    # Under a pinned header the links say it all.
+    HeaderChain.read(EASY, 8, tail + next_header, now=NOW, pins=[(16, sha256d(next_header))])
 
 
 @pytest.mark.parametrize("height", [-1, 2**31])

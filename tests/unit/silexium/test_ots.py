@@ -191,6 +191,7 @@ _END = b"\x00" + bytes.fromhex("0588960d73d71901") + b"\x01\x01"
         _HEAD + b"\xf0\x81\x00x" + _END,  # a length that is not in its shortest form
         _HEAD + b"\xf0\x81\x20" + bytes(4097) + _END,
         _HEAD + b"\xf0\x80\x20" + bytes(4096) + _END,  # longer than a message may be
+        _HEAD + b"\xf0\x80\x20" + bytes(4096) + b"\x08" + _END,  # the same, hashed away afterwards
         _HEAD + b"\x00" + bytes.fromhex("0588960d73d71901") + b"\x02\x01\x00",  # behind the height
         _HEAD + b"\x00" + bytes.fromhex("0588960d73d71901") + b"\x05\xff\xff\xff\xff\x7f",
         _HEAD + b"\xf0\x01x" + _END,  # a root of 33 bytes
@@ -206,6 +207,16 @@ _END = b"\x00" + bytes.fromhex("0588960d73d71901") + b"\x01\x01"
 )
 def test_a_malformed_proof_is_refused(data: bytes) -> None:
     assert reason(data) == "silexium.ots"
+
+
+def test_a_huge_proof_is_refused_unread() -> None:
+    with pytest.raises(ProofRejected, match="at most"):
+        parse_ots(_HEAD + _END + bytes(limits.OTS_BYTES), DIGEST)
+
+
+def test_the_genesis_block_has_a_height() -> None:
+    data = write_ots(DIGEST, [], BitcoinAttestation(DIGEST, 0))
+    assert parse_ots(data, DIGEST).bitcoin == (BitcoinAttestation(DIGEST, 0),)
 
 
 def test_a_writer_that_is_asked_for_a_false_proof_refuses() -> None:

@@ -234,6 +234,7 @@ def test_the_manifest_of_another_release_or_channel_is_refused() -> None:
     bundle = Draft().bundle()
     assert verdict(bundle, release=ReleaseId.parse("hello@2.0.0")) == ("silexium.release", "10.1")
     assert verdict(bundle, policy(channels=frozenset({"beta"}))) == ("silexium.channel", "10.1")
+    passed(bundle, policy(channels=frozenset({"beta", "stable"})))
 
 
 def test_a_changed_manifest_is_refused_even_if_it_says_the_same() -> None:
@@ -254,6 +255,18 @@ def only(role: Role, change: Callable[[list[bytes]], list[bytes]]) -> Callable[[
 def test_a_missing_time_stamp_is_refused(role: Role) -> None:
     assert verdict(Draft(tokens=only(role, lambda _: [])).bundle()) == ("silexium.tsa-missing", "10.5")
     assert verdict(Draft(proofs=only(role, lambda _: [])).bundle()) == ("silexium.ots-missing", "10.6")
+
+
+def test_stamps_for_fewer_attestations_are_refused() -> None:
+    bundle = Draft().bundle()
+    verification = ReleaseVerification(policy(), RELEASE, now=NOW)
+    verification.manifest(bundle.manifest)
+    verification.author(bundle.attestations[0])
+    verification.tests(bundle.attestations[1])
+    verification.server(bundle.attestations[2])
+    with pytest.raises(ProofRejected) as error:
+        verification.time_stamps(bundle.stamps[:2])
+    assert error.value.reason == "silexium.tsa-missing"
 
 
 def test_the_stamp_of_another_attestation_is_refused() -> None:
@@ -550,6 +563,13 @@ def test_a_log_cannot_be_its_own_witness() -> None:
 def test_a_head_that_is_too_old_is_refused() -> None:
     trust = policy(logs=(TrustedLog(LOG, max_head_age=NOW - LOGGED - 1),))
     assert verdict(Draft().bundle(), trust) == ("silexium.stale", "10.9")
+    passed(Draft().bundle(), policy(logs=(TrustedLog(LOG, max_head_age=NOW - LOGGED),)))
+
+
+def test_a_cosignature_from_the_future_is_refused() -> None:
+    trust = policy(logs=(TrustedLog(LOG, quorum(1)),))
+    late = Draft(witnesses=1, logged=NOW + limits.CLOCK_SKEW_SECONDS - 4)  # the witness signs five seconds later
+    assert verdict(late.bundle(), trust) == ("silexium.future", "10.9")
 
 
 def test_a_head_older_than_its_entrys_stamps_is_refused() -> None:
@@ -648,6 +668,15 @@ def test_another_artifact_is_refused(size: int, data: bytes) -> None:
         verification.artifact(size, digest(data))
     assert (error.value.reason, error.value.evidence["check"]) == ("silexium.artifact", "10.12")
     assert verification.completed == 11
+
+
+def test_the_tree_of_another_release_is_refused() -> None:
+    """SRC fits its tree, but it is not the SRC that the author attested."""
+    verification = through(Draft(manifest=manifest(src=SRC + SRC)).bundle())
+    verification.artifact(len(TGZ), digest(TGZ))
+    with pytest.raises(ProofRejected) as error:
+        verification.src(SRC, SIZES, DIGESTS)
+    assert (error.value.reason, error.value.evidence["check"]) == ("silexium.src", "10.13")
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,16 @@ def test_an_imprint_by_another_algorithm_is_refused(algorithm: str) -> None:
     assert reason(TSA.stamp(MESSAGE, AT, algorithm=algorithm)) == "silexium.tsa-imprint"
 
 
+def test_the_right_hash_under_a_false_label_is_refused() -> None:
+    """64 bytes either way: the library compares the bytes and never looks at the algorithm."""
+    assert reason(TSA.stamp(MESSAGE, AT, label="sha3_512")) == "silexium.tsa-imprint"
+
+
+def test_a_stamp_without_an_accuracy_is_exact() -> None:
+    exact = replace(TSA, accuracy=None)
+    assert verify_time_stamp(exact.stamp(MESSAGE, AT), MESSAGE, [TRUST], now=NOW).time == AT
+
+
 def test_a_stranger_with_the_same_names_is_not_trusted() -> None:
     stranger = root_authority()
     assert reason(Authority(certify("tsa", stranger)).stamp(MESSAGE, AT)) == "silexium.tsa-untrusted"
@@ -174,7 +184,8 @@ def test_signed_data_that_is_no_time_stamp_is_refused() -> None:
 def test_too_many_certificates_or_bytes_are_refused() -> None:
     extra = [certify(f"x{n}", ROOT).der for n in range(limits.TSA_CERTIFICATES)]
     assert reason(TSA.stamp(MESSAGE, AT, certificates=[LEAF.der, *extra])) == "silexium.tsa"
-    assert reason(b"0" * (limits.TSA_RESPONSE_BYTES + 1)) == "silexium.tsa"
+    with pytest.raises(ProofRejected, match="at most"):
+        verify_time_stamp(TSA.stamp(MESSAGE, AT) + bytes(limits.TSA_RESPONSE_BYTES), MESSAGE, [TRUST], now=NOW)
 
 
 @pytest.mark.parametrize("cut", [b"", b"\x30", b"\x30\x80" + bytes(100), b"\x30" * 20_000, b"\x30\x03\x02\x01\x00"])

@@ -107,6 +107,11 @@ def test_a_head_of_another_log_is_refused() -> None:
         ({"root_hash": "00" * 32}, "silexium.head"),
         ({"origin": "a b"}, "silexium.head"),
         ({"origin": "a+b"}, "silexium.head"),
+        ({"origin": "a\x7fb"}, "silexium.head"),
+        ({"origin": ""}, "silexium.head"),
+        ({"origin": "a" * (limits.KEY_NAME_CHARS + 1)}, "silexium.head"),
+        ({"origin": 5}, "silexium.head"),
+        ({"origin": ["log.example"]}, "silexium.head"),
         ({"extra": 1}, "silexium.head"),
     ],
 )
@@ -156,6 +161,42 @@ def test_spare_bits_of_base64_make_no_second_line() -> None:
     assert line.endswith("A==")
     with pytest.raises(Malformed):
         NoteSignature.parse(line[:-3] + "B==")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "— name AAAA",
+        "— name AAAAAA==",
+        "— name " + "A" * 5500,
+        "— na+me AAAAAAAA",
+        "— name AAAAAAAA ",
+        "name AAAAAAAA",
+        5,
+    ],
+)
+def test_a_signature_line_that_is_not_in_form_is_refused(line: object) -> None:
+    with pytest.raises(Malformed):
+        NoteSignature.parse(line)
+
+
+@pytest.mark.parametrize("text", ["", "no newline", "a\x00b\n", "a\tb\n", "a\rb\n"])
+def test_a_note_with_another_text_cannot_exist(text: str) -> None:
+    with pytest.raises(Malformed):
+        SignedNote(text, (STH.line,))
+    with pytest.raises(Malformed):
+        SignedNote(HEAD.body, ())
+
+
+def test_a_checkpoint_ends_with_its_third_line() -> None:
+    assert TreeHead.parse(HEAD.body) == HEAD
+    with pytest.raises(Malformed):
+        TreeHead.parse(HEAD.body + "more")
+
+
+def test_a_huge_note_is_refused_unread() -> None:
+    with pytest.raises(Malformed, match="at most"):
+        SignedNote.parse(Checkpoint(STH).data + bytes(limits.NOTE_BYTES))
 
 
 def test_a_known_witness_with_a_bad_line_is_refused() -> None:
