@@ -155,8 +155,10 @@ class Authority:
             {"type": "content_type", "values": [content_type]},
             {"type": "message_digest", "values": [hashlib.new(digest, info).digest()]},
         ]
-        if ess == "v2":
-            identifier = tsp.ESSCertIDv2({"cert_hash": hashlib.sha256(named).digest()})
+        if ess in ("v2", "md5"):
+            algorithm = "sha256" if ess == "v2" else ess
+            named_by = {"hash_algorithm": {"algorithm": algorithm}, "cert_hash": hashlib.new(algorithm, named).digest()}
+            identifier = tsp.ESSCertIDv2(named_by)
             certificates = tsp.SigningCertificateV2({"certs": [identifier]})
             attributes.append({"type": "signing_certificate_v2", "values": [certificates]})
         elif ess == "v1":

@@ -187,6 +187,8 @@ def _ess_cert_id(attributes: Any) -> tuple[str, bytes]:
                 raise ProofRejected("silexium.tsa", "the signer names its certificate more than once")
             identifier = found[name][0]["certs"][0]
             algorithm = identifier["hash_algorithm"]["algorithm"].native if name.endswith("v2") else "sha1"
+            if name.endswith("v2") and algorithm not in _DIGESTS:
+                raise ProofRejected("silexium.tsa-certificate", f"the signer names its certificate by {algorithm}")
             return algorithm, identifier["cert_hash"].native
     raise ProofRejected("silexium.tsa-certificate", "the signer does not name its certificate (ESSCertID)")
 

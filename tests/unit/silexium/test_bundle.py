@@ -53,6 +53,7 @@ def changed(path: str, value: wire.JsonValue) -> bytes:
         changed("attestations.author", 1),
         changed("proofs.author.more", []),
         changed("proofs.author.tsa", "x"),
+        changed("proofs.author.tsa", {}),
         changed("proofs.author.tsa", ["!"]),
         changed("proofs.author.tsa", ["AB=="]),  # spare bits
         changed("proofs.author.tsa", ["AA="]),

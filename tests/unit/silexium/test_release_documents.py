@@ -49,6 +49,11 @@ _BINARY = BINARY.members()
         manifest_with(extra=1),
         manifest_with(channel="Stable"),
         manifest_with(channel=""),
+        manifest_with(channel=5),
+        manifest_with(channel=["stable"]),
+        manifest_with(artifacts={}),
+        manifest_with(artifacts={"0": _SOURCE}),
+        manifest_with(artifacts=[_SOURCE, _SOURCE | {"type": "script"}]),
         manifest_with(version="1"),
         manifest_with(created_at="2027-01-15"),
         manifest_with(artifacts=[]),
@@ -112,6 +117,9 @@ _PROOFS = wire.parse(ENTRY.data, max_bytes=10**6)["proofs"]
         entry_with(proofs=[_PROOFS[0] | {"tsa": [str(H[1]), str(H[1])]}, *_PROOFS[1:]]),
         entry_with(proofs=[_PROOFS[0] | {"tsa": [str(digest) for digest in H]}, *_PROOFS[1:]]),
         entry_with(proofs={}),
+        entry_with(proofs={str(n): proof for n, proof in enumerate(_PROOFS)}),
+        entry_with(proofs=[_PROOFS[0] | {"tsa": {str(H[1]): 1}}, *_PROOFS[1:]]),
+        entry_with(proofs=[_PROOFS[0] | {"tsa": str(H[1])}, *_PROOFS[1:]]),
         ENTRY.data + b" ",
         b"x" * (limits.LOG_ENTRY_BYTES + 1),
     ],
@@ -119,6 +127,12 @@ _PROOFS = wire.parse(ENTRY.data, max_bytes=10**6)["proofs"]
 def test_a_malformed_entry_is_refused(data: bytes) -> None:
     with pytest.raises(ProofRejected) as error:
         parse_log_entry(data)
+    assert error.value.reason == "silexium.entry"
+
+
+def test_an_entry_is_about_three_attestations() -> None:
+    with pytest.raises(ProofRejected) as error:
+        LogEntry.build(RELEASE, MANIFEST.digest, (H[1], H[2]), PROOFS)
     assert error.value.reason == "silexium.entry"
 
 

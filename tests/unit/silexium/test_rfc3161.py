@@ -120,6 +120,7 @@ def test_a_certificate_for_another_purpose_is_refused(usage: list[object], criti
 
 def test_the_signer_must_name_its_certificate() -> None:
     assert reason(TSA.stamp(MESSAGE, AT, ess="none")) == "silexium.tsa-certificate"
+    assert reason(TSA.stamp(MESSAGE, AT, ess="md5")) == "silexium.tsa-certificate"
 
 
 def test_another_certificate_in_place_of_the_named_one_is_refused() -> None:

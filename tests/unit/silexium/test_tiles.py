@@ -90,6 +90,12 @@ def test_growth_adds_exactly_the_tiles_that_are_new(old: int, more: int) -> None
     assert grown == set(tiles_of_log(old + more)) - set(tiles_of_log(old))
 
 
+@pytest.mark.parametrize(("old", "new"), [(5, 4), (-1, 4), (0, 2**48 + 1)])
+def test_no_log_shrinks_or_outgrows_its_bounds(old: int, new: int) -> None:
+    with pytest.raises(ProofRejected):
+        list(tiles_of_growth(old, new))
+
+
 def test_the_tail_stores_the_tiles_of_the_log_whatever_the_rhythm() -> None:
     for batch in (1, 7, 256, 300):
         assert stored(ENTRIES[:1000], batch).rows == stored(ENTRIES[:1000], 1000).rows
