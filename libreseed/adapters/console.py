@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NoReturn
 
 import libreseed
@@ -87,7 +88,31 @@ def run_command(
     With ``interrupt_on_terminate`` SIGTERM and SIGHUP end the command as Ctrl-C does, with its clean-up; only for
     bodies without an event loop (a daemon receives its signals itself).
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    _stand_in_for_closed_streams()
+    code = _run(body, parser, list(sys.argv[1:] if argv is None else argv), interrupt_on_terminate)
+    if argv is None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the outcome is told: the interpreter's exit is no work to stop
+    return code
+
+
+def _stand_in_for_closed_streams() -> None:
+    """Started with a standard stream closed (``2>&-``), a process would give its number to the first file it opens,
+    and a library's message would end up in a package."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  # for as long as the process lives
+
+
+def _run(
+    body: Callable[[argparse.Namespace], Report | None],
+    parser: CommandParser,
+    arguments: Sequence[str],
+    interrupt_on_terminate: bool,
+) -> int:
     as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
     try:
         with _interrupting(interrupt_on_terminate):
@@ -125,6 +150,8 @@ def _print(report: Report | None, as_json: bool) -> int:
 
 def _write_stdout(text: str) -> None:
     """Print and flush; an output that is closed or full is a fault of this machine, not a traceback at exit."""
+    if sys.stdout is None:
+        raise LocalFault("storage.output", "writing the result: stdout is closed")
     encoding = sys.stdout.encoding or "utf-8"
     try:
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")

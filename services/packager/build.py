@@ -15,6 +15,7 @@ from pathlib import Path
 from libreseed.adapters.console import Progress, Report, human_bytes
 from libreseed.adapters.durable import publish_directory, remove_leftovers, staging_directory
 from libreseed.adapters.keys import passphrase_source, signing_key
+from libreseed.adapters.oserrors import from_oserror
 from libreseed.adapters.release_build import BuiltRelease, ReleasePlan, build_release, collect_tree
 from libreseed.adapters.tree import Tree
 from libreseed.errors import LocalFault, Malformed, UsageFault
@@ -42,7 +43,7 @@ def build(arguments: argparse.Namespace) -> Report:
         _refuse_own_output(tree, out)
         for folder in tree.empty_folders:
             progress.note(f"{folder}/ is empty and left out: a package holds files only")
-        with _existing(out, keep=not arguments.dry_run), staging_directory(out) as staging:
+        with _writing(final), _existing(out, keep=not arguments.dry_run), staging_directory(out) as staging:
             built = build_release(tree, plan, key, staging, progress)
             if not arguments.dry_run:
                 progress.phase("publishing")
@@ -73,6 +74,9 @@ def _plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ReleaseP
     except Malformed as error:
         raise UsageFault("usage", error.message) from error
     texts = {name: getattr(arguments, name) for name in OPTIONAL_TEXTS if getattr(arguments, name) is not None}
+    for name, text in texts.items():
+        if any("\ud800" <= letter <= "\udfff" for letter in text):  # how Python shows bytes that are not UTF-8
+            raise UsageFault("usage", f"--{name} is not UTF-8")
     timestamp, mtime = _times(arguments.timestamp, environ)
     return ReleasePlan(release, timestamp, mtime, texts, _dependencies(arguments.dependency) or None)
 
@@ -115,12 +119,23 @@ def _refuse_own_output(tree: Tree, out: Path) -> None:
 
 
 @contextmanager
+def _writing(final: Path) -> Iterator[None]:
+    """Say where it was when the system names no file, as for a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise from_oserror(error, f"writing {final}") from error
+
+
+@contextmanager
 def _existing(out: Path, *, keep: bool) -> Iterator[None]:
     """Make OUT and its parents as needed; after a failure (or a dry run) those made here are removed again."""
     made: list[Path] = []
     published = False
     try:
         for folder in reversed([out, *out.parents]):
+            if folder.exists() and not folder.is_dir():
+                raise LocalFault("storage.exists", f"{folder} is not a directory")
             if not folder.exists():
                 made.append(folder)  # before it is made: an interruption can come at any moment
                 folder.mkdir()

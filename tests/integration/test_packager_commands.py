@@ -258,6 +258,7 @@ def test_a_key_that_cannot_be_used(
         ["--dependency", "a=1.0.0", "--dependency", "a=2.0.0"],
         ["--no-such-flag"],
         ["--nam", "hello"],
+        ["--description", "not UTF-8: \udcff"],
     ],
 )
 def test_usage_errors(place: Path, capsys: pytest.CaptureFixture[str], more: list[str]) -> None:
@@ -386,6 +387,22 @@ def test_out_that_cannot_be_made(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "mkdir", mkdir)
         assert _refuse(place, capsys) == (50, reason)
+
+
+@pytest.mark.parametrize("out", ["out", "out/below"])
+def test_a_file_where_out_should_be(place: Path, capsys: pytest.CaptureFixture[str], out: str) -> None:
+    (place / "out").write_text("mine")
+    assert _build(place, "--json", "--quiet", out=out) == 50
+    refused = _json(capsys)
+    assert refused["reason"] == "storage.exists"
+    assert refused["message"] == f"{place / 'out'} is not a directory"
+    assert (place / "out").read_text() == "mine"
+
+
+def test_a_key_for_a_folder_that_is_not_there(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keygen", "--out", str(place / "nowhere" / "key"), "--no-passphrase"]) == 10
+    assert f"no directory {place / 'nowhere'}" in capsys.readouterr().err
+    assert not (place / "nowhere").exists()
 
 
 # Linux's root may write anywhere by a capability; without it root is held to the permission bits like everybody.

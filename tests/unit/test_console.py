@@ -174,6 +174,16 @@ def test_a_full_stdout_is_a_storage_fault_and_no_traceback() -> None:
     assert err.count("\n") == 1
 
 
+def test_a_closed_stdout_is_a_storage_fault_and_a_closed_stderr_none() -> None:
+    with _module(stdout=subprocess.DEVNULL, preexec_fn=lambda: os.close(1)) as process:
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 50
+    assert "[storage.output]" in err
+    with _module(stdout=subprocess.PIPE, preexec_fn=lambda: (os.close(0), os.close(2))) as process:
+        out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "x" * 10 + "\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_it_with_130(number: signal.Signals) -> None:
     with _module("--wait", stdout=subprocess.DEVNULL) as process:
