@@ -114,7 +114,7 @@ async def test_by_name_only_the_trusted_publishers_newest_record_counts(tmp_path
     assert leftovers(tmp_path) == []
 
 
-async def test_a_key_that_is_all_zeros_signs_nothing(tmp_path: Path) -> None:
+async def test_a_key_of_small_order_signs_nothing(tmp_path: Path) -> None:
     """A point of small order "verifies" everything in lax implementations: such an item cannot even be made."""
     from libreseed.errors import Malformed
     from libreseed.ids import Signature

@@ -78,6 +78,17 @@ async def test_a_crash_before_the_rename_leaves_the_floor_and_the_next_run_insta
     assert arrived.final.is_dir()
 
 
+async def test_the_floor_is_on_the_disk_before_the_tree_has_its_name(tmp_path: Path) -> None:
+    """Stopped at the rename (something stands in its way): what was accepted is remembered already."""
+    forge = Forge(timestamp=2000)
+    arrived = arrive(tmp_path, gz(forge.tar), forge)
+    arrived.final.symlink_to(tmp_path / "nowhere")
+    with rejects("storage.exists"):
+        await arrived.install()
+    assert arrived.floor is not None
+    assert arrived.floor.timestamp == 2000
+
+
 async def test_a_tree_that_is_adopted_after_a_crash_has_a_floor_again(current: Arrived) -> None:
     """The tree alone is left (store moved, receipts and floors lost): taking it over protects it anew."""
     for folder in ("floors", "receipts"):
