@@ -265,7 +265,11 @@ class NodeMachine:
         del self._pending[answer.transaction]
         self._pinged.discard(source)
         running, candidate = pending.running, pending.candidate
-        if isinstance(answer, Response):
+        if isinstance(answer, Response) and answer.sender == self.node_id:
+            # Nobody else goes by our id: this address sends our own answers back to us, or it is our own.
+            self._lost(source, pending.node_id)
+            answer = Failure(answer.transaction, 0, b"answered under our own id")
+        elif isinstance(answer, Response):
             self.round_trip.sample(now - pending.sent_at)
             self._seen(NodeInfo(answer.sender, source), now, pending.learn)
             if self.maintenance is not None and answer.observed is not None:

@@ -51,6 +51,18 @@ class Liar:
         return network.attach(endpoint, cast("NodeMachine", self))
 
 
+class Mirror(Liar):
+    """Sends every datagram back to where it came from, as a UDP echo service does."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda query, source: None)
+        self.answers = 0
+
+    def handle_datagram(self, data: bytes, source: Endpoint, now: float, via: int = 0) -> None:
+        self.answers += isinstance(krpc.parse(data), krpc.Response)
+        self.outbox.append(Send(data, source, None))
+
+
 def respond(query: Query, source: Endpoint, node_id: bytes, /, **values: Any) -> bytes:
     fields: krpc.Fields = {name.encode(): value for name, value in values.items()}
     return krpc.encode_response(query.transaction, fields | {b"id": node_id}, source)

@@ -22,7 +22,7 @@ from libreseed.dht.requests import Found, PutOutcome
 from libreseed.dht.routing import Bucket, Table
 from libreseed.errors import Malformed
 from libreseed.testing.network import DatagramNetwork, SimulatedNode, address_of, grow
-from tests.unit.dht.dht_support import ASKER, KEY, OWN_ID, SALT, Asker, Liar, item, machine, nodes, respond
+from tests.unit.dht.dht_support import ASKER, KEY, OWN_ID, SALT, Asker, Liar, Mirror, item, machine, nodes, respond
 
 LIAR: Endpoint = ("198.51.100.1", 6881)
 LIAR_ID = b"\x99" * 20
@@ -113,6 +113,17 @@ def test_04_an_answer_under_another_id_neither_counts_nor_is_recorded_under_the_
     known = {contact.endpoint: contact.id for contact in victim.machine.tables[4].contacts()}
     assert known[honest.endpoint] == honest.machine.node_id
     assert claimed not in known.values()
+
+
+@pytest.mark.parametrize("client", [True, False], ids=["client", "full-node"])
+def test_04_a_reflector_that_sends_our_own_answers_back_is_no_node(client: bool) -> None:
+    network = DatagramNetwork(4)
+    mirror = Mirror()
+    mirror.on(network, LIAR)
+    victim = network.add(address_of(2), bootstrap=(LIAR,), client=client)
+    found = _get(network, victim)
+    assert mirror.answers > 0  # it did give an answer back that matched a query
+    assert (found.item, found.answers, victim.machine.node_count) == (None, 0, 0)
 
 
 def test_05_askers_that_never_answered_are_in_no_table_and_one_network_fills_no_bucket() -> None:
