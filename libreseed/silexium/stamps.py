@@ -91,8 +91,8 @@ def stamped_at(tokens: Sequence[bytes], message: bytes, policy: TimePolicy, *, n
             earliest[stamp.tsa] = stamp
             signers.add(stamp.signer)
     if len(earliest) < policy.tsa_threshold:
-        if refusals and not earliest and policy.tsa_threshold == 1:
-            raise refusals[0]
+        if policy.tsa_threshold == 1:
+            raise refusals[0]  # every token was left out, and this is why
         evidence = {"needed": policy.tsa_threshold, "present": sorted(earliest), "refused": list(map(str, refusals))}
         message_text = f"{len(earliest)} of the {policy.tsa_threshold} authorities that the policy demands stamped it"
         raise ProofRejected("silexium.tsa-quorum", message_text, evidence=evidence)

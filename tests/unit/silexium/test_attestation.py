@@ -159,6 +159,12 @@ def test_instants_round_trip(text: str) -> None:
     assert format_instant(parse_instant(text)) == text
 
 
+@pytest.mark.parametrize("seconds", [-1, 253402300800])
+def test_no_instant_is_written_outside_its_years(seconds: int) -> None:
+    with pytest.raises(Malformed):
+        format_instant(seconds)
+
+
 @pytest.mark.parametrize("text", ["", "0" * 63, "0" * 65, "A" * 64, "blake3:" + "0" * 64, "٠" * 64, None, 5])
 def test_a_key_id_is_bare_hex(text: object) -> None:
     with pytest.raises(Malformed):

@@ -161,6 +161,8 @@ def test_a_reloaded_compact_range_appends_like_the_first() -> None:
 def test_a_compact_range_that_cannot_be_is_refused(size: int, peaks: int) -> None:
     with pytest.raises(ProofRejected):
         CompactRange(BLAKE3_TREE, size, [bytes(32)] * peaks)
+    with pytest.raises(ProofRejected):
+        CompactRange(BLAKE3_TREE, 3, [bytes(32), bytes(31)])
 
 
 @given(st.integers(1, 70), st.data())

@@ -318,6 +318,8 @@ TWO_OF_THREE = policy(time=time_policy(tsas=trusted_tsas(3), tsa_threshold=2))
 def test_k_of_n_authorities() -> None:
     passed(Draft(stampers=authorities()[:2]).bundle(), TWO_OF_THREE)
     assert verdict(Draft().bundle(), TWO_OF_THREE) == ("silexium.tsa-quorum", "10.5")
+    stranger = Authority(certify("tsa0", root_authority("root0")))
+    assert verdict(Draft(stampers=[stranger]).bundle(), TWO_OF_THREE) == ("silexium.tsa-quorum", "10.5")
 
 
 def test_one_authority_that_stamps_twice_counts_once() -> None:
@@ -385,6 +387,14 @@ def test_a_pending_proof_is_not_a_proof() -> None:
     promise = pending(hashlib.sha256(bundle.attestations[2]).digest())
     stamps = (*bundle.stamps[:2], replace(bundle.stamps[2], ots=(promise,)))
     assert verdict(replace(bundle, stamps=stamps)) == ("silexium.ots-pending", "10.6")
+
+
+def test_a_promise_beside_a_complete_proof_does_no_harm() -> None:
+    def also(role: Role, proofs: list[bytes]) -> list[bytes]:
+        data = proofs[0]
+        return [pending(data[33:65]), data] if role is AUTHOR else proofs
+
+    passed(Draft(proofs=also).bundle())
 
 
 def test_a_block_that_nobody_mined_is_refused() -> None:
