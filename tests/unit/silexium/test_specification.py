@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +57,21 @@ def test_every_check_is_specified_with_its_number() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     for turn, name in enumerate(_ORDER, start=1):
         assert f"| 10.{turn} | `{name}` |" in text
+
+
+def test_every_test_that_the_specification_names_exists() -> None:
+    attacks = DOCUMENT.read_text(encoding="utf-8").partition("## 12.")[2]
+    named = set(re.findall(r"`(test_[a-z0-9_]+)`", attacks))
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    missing = {name for name in named if f"def {name}(" not in sources}
+    assert len(named) > 40
+    assert not missing
+
+
+def test_what_help_does_not_need_is_imported_late() -> None:
+    """X.509 and ASN.1 cost 100 ms: only who verifies a stamp pays."""
+    code = (
+        "import sys, libreseed.silexium.bundle_check, libreseed.silexium.trust_policy;"
+        "sys.exit(bool({'cryptography', 'asn1crypto', 'rfc3161_client', 'nacl'} & sys.modules.keys()))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
