@@ -231,7 +231,8 @@ class ReleaseVerification:
         The run counts only as far as it is pinned (regtest, where everything is worthless, needs no pin); where other
         chains are at hand, one that is not pinned at all is left out.
         """
-        times, seen = [], {}
+        network = self.policy.time.network
+        times, seen = [], {"network": network.name if network.retargets else f"{network.name}: proves nothing"}
         chains = self._with_run(tuple(chains), run)
         trusted = self._trusted
         for attestation, stamp, time in zip(trusted.attestations, trusted.stamps, trusted.times, strict=True):
@@ -316,17 +317,14 @@ class ReleaseVerification:
         known_entry: Blake3Digest | None = None,
     ) -> _Outcome:
         """10.11: the head fits what is remembered of the log; ``known_entry`` is the entry seen for this release."""
-        log, checkpoint, entry = (
-            _known(self._trusted.log),
-            _known(self._trusted.checkpoint),
-            _known(self._trusted.entry),
-        )
+        log, entry = _known(self._trusted.log), _known(self._trusted.entry)
+        head = _known(self._trusted.checkpoint).sth
         if known_entry is not None and known_entry != entry.digest:
             evidence = {"known": str(known_entry), "now": str(entry.digest), "release": str(self.release)}
             message = f"the log has a second entry for {self.release}"
             raise ProofRejected("silexium.second-entry", message, evidence=evidence)
         witnessed = log.witnesses.threshold > 0
-        after = receive_head(memory, checkpoint.sth, now=self.now, proof=proof, witnessed=witnessed)
+        after = receive_head(memory, head, now=self.now, proof=proof, witnessed=witnessed)
         known = "none" if memory is None else f"{memory.head.size} entries, {memory.head.root}"
         return replace(self._trusted, memory=after), {"remembered": known}
 

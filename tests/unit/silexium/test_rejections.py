@@ -104,6 +104,7 @@ def test_a_good_release_passes_every_check() -> None:
     verification.src(SRC, SIZES, DIGESTS)
     assert [check.number for check in verification.checks] == [f"10.{n}" for n in range(1, 14)]
     assert {check.verdict for check in verification.checks} == {"passed"}
+    assert verification.checks[5].inputs["network"] == "regtest: proves nothing"
     assert verification.trusted.memory is not None
     assert verification.trusted.memory.head.size == 16
 
