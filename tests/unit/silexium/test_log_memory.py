@@ -270,3 +270,29 @@ def test_a_witness_refuses_what_does_not_extend_its_last_head() -> None:
 def test_a_witness_takes_no_proof_from_nothing() -> None:
     error = refused(next_cosigned, None, TRUE.head(5), ConsistencyProof(0, 5, (bytes(32),)), now=NOW)
     assert error.reason == "silexium.consistency"
+
+
+def _places(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place for name, item in items for place in [(*path, name), *_places(item, (*path, name))]]
+
+
+def test_nothing_but_a_refusal_escapes_a_damaged_memory() -> None:
+    """Whatever stands at whatever place: it is refused, or it is what the log signed."""
+    fork = TRUE.fork(10)
+    conflict = HeadConflict(TRUE.head(21), fork.head(64), tuple(prefix_proof(fork.read, 21, 64)))
+    good = LogMemory(TRUE.head(64), (TRUE.head(20),), conflict)
+    accepted = []
+    for place in _places(good.members()):
+        for odd in (None, True, -1, 2**50, "", "x", "blake3:" + "0" * 64, [], {}, [{}], {"x": 1}):
+            members: wire.JsonValue = wire.parse(wire.canonical(good.members()), max_bytes=10**6)
+            inner = members
+            for name in place[:-1]:
+                inner = inner[name]
+            inner[place[-1]] = odd
+            try:
+                parse_memory(wire.canonical(members), LOG)
+            except ProofRejected:
+                continue
+            accepted.append((place, odd))
+    assert accepted == [(("trail",), []), (("conflict",), None)]

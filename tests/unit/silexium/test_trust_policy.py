@@ -186,3 +186,26 @@ def _nested(depth: int) -> dict[str, Any]:
     for _ in range(depth):
         inner = {"threshold": 1, "members": [inner]}
     return inner
+
+
+_ODD: list[Any] = [None, True, -1, 2**70, 1.5, "", "x", "\x00", b"bytes", [], [[]], {}, {"x": {}}, [None] * 5000]
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place for name, item in items for place in [(*path, name), *_places(item, (*path, name))]]
+
+
+@pytest.mark.parametrize("text", [MINIMAL, FULL], ids=["minimal", "full"])
+def test_nothing_but_a_policy_fault_escapes(text: str) -> None:
+    for place in _places(parse(text)):
+        for odd in _ODD:
+            table = parse(text)
+            inner: Any = table
+            for name in place[:-1]:
+                inner = inner[name]
+            inner[place[-1]] = odd
+            try:
+                parse_silexium_policy(table)
+            except UsageFault as error:
+                assert error.reason == "config.policy"
