@@ -134,6 +134,17 @@ FETCH_QUIET_SECONDS = 1  # without news of a missing piece before parity is aske
 PIECE_FAILURES = 3  # after which a piece is left to single chunks and parity, or to a peer without fault
 PIECE_FAILURES_MOST = 8  # after which no peer is asked for the whole piece
 
+# --- 3.9 AuraSeal --------------------------------------------------------------------------------------------------
+PART_HEADER_BYTES = 256
+PART_FOOTER_BYTES = 128
+CODE_BITS = 15  # the longest Huffman code
+CODE_TABLE_BYTES = 128  # 256 lengths of 4 bits
+CODER_GROUP_BLOCKS = 128  # encoded at once
+CODER_LOOKUP_ENTRIES = 2**23  # of the look-up tables of the blocks that are decoded at once, 2 bytes each
+COMPONENTS = 256  # of one division
+COMPONENT_PARTS = 256
+COMPONENT_PARITY_PARTS = 32
+
 # --- 3.10 Silexium ---------------------------------------------------------------------------------------------------
 LOG_ENTRIES = 2**48
 LOG_PROOF_HASHES = 64  # in one proof, the roots counted

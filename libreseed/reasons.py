@@ -445,6 +445,28 @@ _TABLE += [
     ),
 ]
 
+# AuraSeal (docs/specification/auraseal.md).
+_TABLE += [
+    *_rows(
+        Exit.CONTENT_REJECTED,
+        "The part is damaged or forged: fetch it from another place, or let its component be healed from the others.",
+        "auraseal.huffman-payload",
+        "auraseal.huffman-table",
+        "auraseal.lying-part",
+        "auraseal.part-checksum",
+        "auraseal.part-fields",
+        "auraseal.part-footer",
+        "auraseal.part-header",
+        "auraseal.part-length",
+        "auraseal.siblings",
+    ),
+    *_rows(
+        Exit.CONTENT_REJECTED,
+        "Use the .tgz itself: a package of this size has no parts.",
+        "auraseal.too-large",
+    ),
+]
+
 REASONS: dict[str, Reason] = {reason.code: reason for reason in _TABLE}
 if len(REASONS) != len(_TABLE):
     raise AssertionError("a reason code is declared twice")
