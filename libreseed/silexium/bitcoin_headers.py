@@ -51,7 +51,7 @@ class Network:
     timespan: int = 14 * 24 * 3600  # seconds that they ought to take
 
 
-# Checkpoints as Bitcoin Core has them (the last one is its assumed-valid block of 2023).
+# As Bitcoin Core's chain parameters have them: checkpoints, an assumed-valid block, and the bases of UTXO snapshots.
 MAINNET = Network(
     "mainnet",
     pow_limit=0xFFFF << 208,
@@ -63,6 +63,10 @@ MAINNET = Network(
         (210_000, "000000000000048b95347e83192f69cf0366076336c639f9b7228e9ba171342e"),
         (295_000, "00000000000000004d9b4ef50f0f9d686fd69db2e03af35a100370c64632a983"),
         (784_000, "000000000000000000035c3f0d31e71a5ee24c5aaf3354689f65bd7b07dee632"),
+        (840_000, "0000000000000000000320283a032748cef8227873ff4872689bf23f1cda83a5"),
+        (880_000, "000000000000000000010b17283c3c400507969a9c2afd1dcf2082ec5cca2880"),
+        (910_000, "0000000000000000000108970acb9522ffd516eae17acddcb1bd16469194a821"),
+        (935_000, "0000000000000000000147034958af1652b2b91bba607beacc5e72a56f0fb5ee"),
     ),
 )
 REGTEST = Network(

@@ -49,6 +49,15 @@ def test_the_genesis_blocks_are_the_real_ones() -> None:
     assert sha256d(REGTEST.genesis)[::-1].hex() == "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206"
 
 
+def test_pinned_hashes_are_of_ever_harder_blocks() -> None:
+    """A slip of a digit in front would show; one behind could only be found with the headers themselves."""
+    heights = [height for height, _ in MAINNET.pins]
+    zeros = [256 - int(text, 16).bit_length() for _, text in MAINNET.pins]
+    assert heights == sorted(set(heights))
+    assert all(len(text) == 64 for _, text in MAINNET.pins)
+    assert zeros[0] >= 44 and min(zeros[3:]) >= 76
+
+
 def test_mainnet_begins_with_its_first_blocks() -> None:
     chain = HeaderChain.read(MAINNET, 0, MAINNET.genesis + BLOCK_1, now=NOW)
     assert (chain.tip, len(chain), chain.data) == (1, 2, MAINNET.genesis + BLOCK_1)
