@@ -144,6 +144,9 @@ CODER_LOOKUP_ENTRIES = 2**23  # of the look-up tables of the blocks that are dec
 COMPONENTS = 256  # of one division
 COMPONENT_PARTS = 256
 COMPONENT_PARITY_PARTS = 32
+INTEGRITY_MANIFEST_BYTES = 16 * 2**20
+ZIP_ENTRIES = 65534  # of a DIRAM package; more would need zip64
+ZIP_PATH_CHARS = 64
 
 # --- 3.10 Silexium ---------------------------------------------------------------------------------------------------
 LOG_ENTRIES = 2**48
@@ -181,4 +184,6 @@ TILE_PATH_CHARS = 64
 SHARE_SECONDS = 5  # for peers to take repaired pieces after an installation
 SALVAGE_CHUNKS = 2048  # single chunks asked for at once, 10 MiB
 SALVAGE_PEERS = 4  # asked at once
-SALVAGE_BAD_CHUNKS = 32  # from one peer, if they are the majority
+SALVAGE_BAD_CHUNKS = 256  # from one peer, without a good one among them
+SALVAGE_ATTEMPTS = 3  # without any answer
+READMISSIONS = 2  # of one banned peer; what is left then is asked for chunk by chunk

@@ -39,7 +39,7 @@ from libreseed.repair.chunkmap import ChunkMap
 from libreseed.resolve.engine import Resolution
 from libreseed.resolve.fetch_plan import FetchPlan, Need
 from libreseed.resolve.journal import Kind, Origin
-from libreseed.resolve.piece_map import Chunk
+from libreseed.resolve.piece_map import Chunk, Salvaged
 from libreseed.resolve.swarm_view import PeerOffer
 from libreseed.torrent.bitfield import unpack_bitfield
 from libreseed.torrent.layout import TorrentLayout
@@ -52,11 +52,11 @@ _BATCH_CHUNKS = 1638  # about 8 MiB: what one trip to a thread hashes at most
 
 
 class Salvage(Protocol):
-    """Asks peers for single chunks; returns those that verified, and has written none of them."""
+    """Asks peers for single chunks; writes none of them."""
 
     async def __call__(  # noqa: D102
         self, chunk_map: ChunkMap, wants: Sequence[Chunk], peers: Sequence[Address]
-    ) -> dict[Chunk, bytes]: ...
+    ) -> Salvaged: ...
 
 
 class ContentFetch:
@@ -70,6 +70,7 @@ class ContentFetch:
         torrent: Torrent | None,
         *,
         salvage: Salvage | None = None,
+        heard: set[Address] | None = None,
         on_chunks: Callable[[int, int], None] | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> None:
@@ -82,6 +83,7 @@ class ContentFetch:
         self._layout = layout
         self._torrent = torrent
         self._salvage = salvage
+        self._heard = heard if heard is not None else set()  # grows while peers are looked up
         self._on_chunks = on_chunks
         self._on_step = on_step
         self.contributors: dict[Address, int] = {}
@@ -190,6 +192,11 @@ class ContentFetch:
         offers = [PeerOffer(peer.address, peer.have, peer.downloaded) for peer in status.peers]
         self._addresses = {peer.address for peer in status.peers}
         self.contributors.update((peer.address, peer.downloaded) for peer in status.peers)
+        if self.plan.swarm.banned:
+            # A ban closes more connections than the peer's own; nobody without fault may stay away because of it.
+            others = (self._heard | self.contributors.keys()) - self.plan.swarm.banned
+            self.plan.swarm.had_others |= bool(others)
+            torrent.connect(others - self._addresses)
         self.plan.swarm.update(offers, self.plan.owed(), trio.current_time())
         return status
 
@@ -296,7 +303,10 @@ class ContentFetch:
         """Take back peers that the session banned for pieces which it shall not ask them for again."""
         self.plan.readmitted(addresses, trio.current_time())
         await torrent.want(self.plan.priorities())
-        await torrent.readmit(addresses)
+        # Taking back means joining the swarm anew, so everybody else who was ever seen is named, too.
+        await torrent.readmit(
+            [*addresses, *((self._heard | self.contributors.keys()) - self.plan.swarm.banned - set(addresses))]
+        )
 
     async def _decode(self) -> None:
         """Step 6: decode what lacks from parity, in place; every byte is verified before and after."""
@@ -328,18 +338,19 @@ class ContentFetch:
 
     async def _ask_for_chunks(self, wants: tuple[Chunk, ...]) -> None:
         """Salvage: single chunks from peers whose pieces failed, and for pieces of which the rest is here."""
-        found: dict[Chunk, bytes] = {}
+        result = Salvaged({}, set())
         try:
             if self._salvage is not None:
                 peers = [*self.plan.swarm.banned, *(self._addresses - self.plan.swarm.banned)]
-                found = await self._salvage(self._resolution.map, wants, peers)
-            await trio.to_thread.run_sync(self._write_chunks, found)
+                result = await self._salvage(self._resolution.map, wants, peers)
+            await trio.to_thread.run_sync(self._write_chunks, result.found)
         finally:
             self.plan.salvaging = False
+        found = result.found
         for kind in Kind:
             chunks = sorted(chunk for found_kind, chunk in found if found_kind is kind)
             self._count(kind, Origin.PEER, chunks, b"\1" * len(chunks))
-        self.plan.salvage_failed([wanted for wanted in wants if wanted not in found], trio.current_time())
+        self.plan.salvaged(wants, result, trio.current_time())
         await self._give_back()
         self._report()
         self._wake()

@@ -1,8 +1,9 @@
 """Single chunks from single peers: what the torrent session refuses as a piece may still be good chunk by chunk.
 
-Every chunk is verified against the chunk map before it counts, so a peer can waste time only: it is left after
-``limits.SALVAGE_BAD_CHUNKS`` bad chunks when these are the majority, and when it keeps silent. Memory is bounded by the
-number of chunks asked for in one call. Writes nothing.
+Every chunk is verified against the chunk map before it counts, so a peer can waste time only: it is left when it keeps
+silent, and after ``limits.SALVAGE_BAD_CHUNKS`` bad chunks without a good one. The caller asks for no chunk again that a
+peer answered wrongly, so a liar costs at most one package's worth of bytes. Memory is bounded by the number of chunks
+asked for in one call. Writes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from libreseed.adapters.torrent.wire import ChunkPeer, TorrentSpace
 from libreseed.errors import TransportFault
 from libreseed.repair.chunkmap import ChunkMap, chunk_digests
 from libreseed.resolve.journal import Kind
-from libreseed.resolve.piece_map import Chunk
+from libreseed.resolve.piece_map import Chunk, Salvaged
 from libreseed.torrent.layout import TorrentLayout
 
 __all__ = ["ChunkSalvage"]
@@ -32,19 +33,16 @@ class ChunkSalvage:
         self._space = TorrentSpace(info_hash, layout.piece_bytes, layout.piece_count)
         self._patience_s = min(patience_s, limits.PEER_PATIENCE_S)
 
-    async def __call__(
-        self, chunk_map: ChunkMap, wants: Sequence[Chunk], peers: Sequence[Address]
-    ) -> dict[Chunk, bytes]:
-        """Those of ``wants`` that some peer could give, verified; peers are asked at once, each for what is left."""
-        found: dict[Chunk, bytes] = {}
+    async def __call__(self, chunk_map: ChunkMap, wants: Sequence[Chunk], peers: Sequence[Address]) -> Salvaged:
+        """Ask up to ``limits.SALVAGE_PEERS`` peers at once, each for all of ``wants``, until all are found."""
+        result = Salvaged({}, set())
         async with trio.open_nursery() as nursery:
             for peer in peers[: limits.SALVAGE_PEERS]:
-                nursery.start_soon(self._ask, peer, chunk_map, wants, found)
-        return found
+                nursery.start_soon(self._ask, peer, chunk_map, wants, result)
+        result.refused.difference_update(result.found)
+        return result
 
-    async def _ask(
-        self, address: Address, chunk_map: ChunkMap, wants: Sequence[Chunk], found: dict[Chunk, bytes]
-    ) -> None:
+    async def _ask(self, address: Address, chunk_map: ChunkMap, wants: Sequence[Chunk], result: Salvaged) -> None:
         places = {self._place(chunk_map, wanted): wanted for wanted in wants}
         good = bad = 0
         try:
@@ -54,14 +52,13 @@ class ChunkSalvage:
             ):
                 async for part in parts:
                     wanted = places[part.offset, part.length]
-                    if part.data is None:
-                        continue
-                    if chunk_digests(part.data) == _digest(chunk_map, wanted):
-                        found[wanted] = part.data
+                    if part.data is not None and chunk_digests(part.data) == _digest(chunk_map, wanted):
+                        result.found[wanted] = part.data
                         good += 1
                     else:
-                        bad += 1
-                    if len(found) == len(wants) or (bad >= limits.SALVAGE_BAD_CHUNKS and bad > good):
+                        result.refused.add(wanted)
+                        bad += part.data is not None
+                    if len(result.found) == len(wants) or (bad >= limits.SALVAGE_BAD_CHUNKS and not good):
                         return
         except TransportFault:
             return  # what it gave so far counts; the plan knows what is still lacking

@@ -18,7 +18,7 @@ from libreseed import limits
 from libreseed.errors import LibreSeedError, TransportFault
 from libreseed.repair.plan import RepairPlan, Verified, plan_repair, wanted_parity
 from libreseed.resolve.journal import Kind
-from libreseed.resolve.piece_map import Chunk, PieceMap
+from libreseed.resolve.piece_map import Chunk, PieceMap, Salvaged
 from libreseed.resolve.swarm_view import Address, SwarmView
 from libreseed.torrent.layout import LayoutFile, TorrentLayout
 
@@ -68,7 +68,8 @@ class FetchPlan:
         self._parity_pieces: set[int] = set()
         self._probes: list[tuple[Kind, range]] = []  # chunks of failed pieces that may lie on disk in good order
         self._refused: set[Chunk] = set()  # chunks that no peer could give one by one
-        self._readmitted: dict[Address, int] = {}  # finished pieces when a banned peer was last taken back
+        self._readmitted: dict[Address, list[int]] = {}  # finished pieces each time a banned peer was taken back
+        self._unanswered = 0
         self._banned_at = -1.0
         self._news_at = now  # when anything useful last happened
 
@@ -88,7 +89,10 @@ class FetchPlan:
         """A piece passed the session's check: which chunks are now whole on disk and must be verified, if any."""
         self._by_chunk.discard(piece)
         self._news_at = now
-        return self.pieces.finish(piece)
+        alone = self._map_alone()
+        whole = self.pieces.finish(piece)
+        self._revision += alone != self._map_alone()
+        return whole
 
     def piece_failed(self, piece: int, now: float) -> None:
         """A piece did not hold; after ``limits.PIECE_FAILURES`` times it is left to single chunks."""
@@ -112,25 +116,36 @@ class FetchPlan:
             flags[chunk] = 0
             self._refused.add((kind, chunk))
 
-    def salvage_failed(self, wants: Iterable[Chunk], now: float) -> None:
-        """No peer could give these chunks one by one; a piece that never failed is left to the session again."""
-        for kind, chunk in wants:
+    def salvaged(self, wants: Iterable[Chunk], result: Salvaged, now: float) -> None:
+        """Peers were asked for these chunks one by one. A piece that never failed is left to the session again.
+
+        Who gave no answer at all is asked again, ``limits.SALVAGE_ATTEMPTS`` times.
+        """
+        refused = result.refused
+        if not refused and not result.found:
+            self._unanswered += 1
+            refused = set(wants) if self._unanswered >= limits.SALVAGE_ATTEMPTS else refused
+        else:
+            self._unanswered = 0
+        for kind, chunk in refused:
             self._refused.add((kind, chunk))
             self._by_chunk -= {p for p in self.pieces.pieces_of(kind, chunk) if p not in self._failures}
         self._news_at = now
         self._revision += 1
 
     def peer_banned(self, address: tuple[str, int], now: float) -> None:
-        """The session banned a peer: chunks that could not be salvaged before may be had from this one."""
+        """The session banned a peer: chunks that could not be salvaged before may be had from one that is new."""
+        if not self.swarm.was_banned(address):
+            self._refused = {wanted for wanted in self._refused if self.pieces.is_whole(*wanted)}
+            self._unanswered = 0
         self.swarm.ban(address, now)
         self._banned_at = now
-        self._refused = {wanted for wanted in self._refused if self.pieces.is_whole(*wanted)}
         self._news_at = now
 
     def readmitted(self, addresses: Iterable[Address], now: float) -> None:
         """Banned peers are taken back: what failed so far is left to single chunks, so that they can give the rest."""
         for address in addresses:
-            self._readmitted[address] = self.pieces.finished
+            self._readmitted.setdefault(address, []).append(self.pieces.finished)
         self.swarm.forgive(addresses)
         self._leave_to_chunks(self._failures)
         self._news_at = now
@@ -146,6 +161,8 @@ class FetchPlan:
         wishes = [0] * self.layout.piece_count
         for piece in self.layout.chunks.pieces:
             wishes[piece] = _FIRST
+        if self._map_alone():
+            return wishes
         data = self.layout.tgz.pieces
         for piece in data:
             if self.pieces.has(piece) or self._wished(piece):
@@ -154,6 +171,10 @@ class FetchPlan:
             if self.pieces.has(piece) or self._wished(piece):
                 wishes[piece] = _PARITY
         return wishes
+
+    def _map_alone(self) -> bool:
+        """Whether a peer that was banned shall give the chunk map before anything else, or it is banned once more."""
+        return bool(self._readmitted) and not self.pieces.chunk_map_done()
 
     def owed(self) -> list[int]:
         """Like :meth:`priorities`, without what is finished: what peers still owe."""
@@ -167,8 +188,10 @@ class FetchPlan:
         salvage = self._single_chunks() if self.pieces.chunk_map_done() and not self.salvaging else ()
         if salvage or self._on_offer(self.layout.chunks) or self._on_offer(self.layout.tgz):
             return Decision(Need.MORE, salvage, until=self.swarm.next_silence())
-        if self.swarm.banned and self.swarm.updated_at <= self._banned_at:
-            return Decision(Need.MORE, until=now + limits.FETCH_QUIET_SECONDS)  # who else is there is not seen yet
+        settled = self._banned_at + (limits.FETCH_QUIET_SECONDS if self.swarm.had_others else 0)
+        unseen = self.swarm.updated_at <= settled or self.swarm.strangers
+        if self.swarm.banned and unseen and now < self._banned_at + self._patience_s:
+            return Decision(Need.MORE, until=now + limits.FETCH_QUIET_SECONDS)  # who else is there is not known yet
         if readmit := self._worth_readmitting():
             return Decision(Need.MORE, readmit=readmit)
         if not self.pieces.chunk_map_done():
@@ -252,8 +275,14 @@ class FetchPlan:
         """Banned peers that gave good pieces since they were last taken back: a damaged copy is no lie."""
         if self.salvaging:
             return ()
-        done = self.pieces.finished
-        return tuple(a for a in sorted(self.swarm.banned) if done > self._readmitted.get(a, 0))
+        return tuple(address for address in sorted(self.swarm.banned) if self._gives_good_pieces(address))
+
+    def _gives_good_pieces(self, address: Address) -> bool:
+        before = self._readmitted.get(address, [])
+        if len(before) >= limits.READMISSIONS:
+            return False
+        # Without the chunk map nothing can be salvaged, so even a peer that gave nothing yet is asked for that again.
+        return not self.pieces.chunk_map_done() or self.pieces.finished > (before[-1] if before else 0)
 
     def _parity_offered(self, j: int) -> bool:
         """Whether parity chunk ``j`` is here, or all pieces that it touches can be had from the session."""

@@ -6,14 +6,24 @@ are finished. Knows nothing of peers or wishes. Owned by one task.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from libreseed import limits
 from libreseed.repair.plan import Verified
 from libreseed.resolve.journal import Kind
 from libreseed.torrent.layout import LayoutFile, TorrentLayout
 
-__all__ = ["Chunk", "PieceMap"]
+__all__ = ["Chunk", "PieceMap", "Salvaged"]
 
 Chunk = tuple[Kind, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """What asking peers for single chunks gave: verified chunks, and those that were answered and not found."""
+
+    found: dict[Chunk, bytes]
+    refused: set[Chunk]
 
 
 class PieceMap:

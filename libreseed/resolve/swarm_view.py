@@ -45,6 +45,8 @@ class SwarmView:
         self._clean = 0
         self.changed_at = 0.0
         self.updated_at = 0.0
+        self.had_others = False  # whether a peer was ever seen that was never banned
+        self.strangers = 0  # connected peers that have not said yet what they have
         self.revision = 0  # changes with what clean peers offer
 
     @property
@@ -72,7 +74,9 @@ class SwarmView:
         wish = _mask(wanted, self._bits)
         before = self._union, self._clean
         current: dict[Address, _Known] = {}
+        self.strangers = 0
         for peer in peers:
+            self.strangers += not peer.have and peer.address not in self._banned
             if peer.have and peer.address not in self._banned:
                 current[peer.address] = self._judge(peer, wish, now)
         self._known = current
@@ -83,6 +87,7 @@ class SwarmView:
                 self._union |= known.offer
                 self._clean |= known.offer if address not in self._tainted else 0
         self.updated_at = now
+        self.had_others |= bool(current.keys() - self._tainted)
         if (self._union, self._clean) != before:
             self.changed_at = now
             self.revision += 1
@@ -94,6 +99,10 @@ class SwarmView:
         self._tainted.add(address)
         self._silent.discard(address)
         self.changed_at = now
+
+    def was_banned(self, address: Address) -> bool:
+        """Whether the peer was ever banned."""
+        return address in self._tainted
 
     def forgive(self, addresses: Iterable[Address]) -> None:
         """The session takes these peers back."""

@@ -79,7 +79,7 @@ async def obtain_offline(job: Job) -> Content:
     if found is None or found[1].verified is None:
         raise NotFound("notfound.offline", f"only a part of {job.resolution.minimal.release} is in the store")
     info, findings = found
-    fetch = _fetch(job, info, None)
+    fetch = _fetch(job, info, None, set())
     fetch.restore(findings)
     if fetch.plan.lacks_sources():
         raise NotFound("notfound.offline", f"only a part of {job.resolution.minimal.release} is in the store")
@@ -99,13 +99,13 @@ async def obtain_online(job: Job, network: Network, peers: Sequence[Endpoint]) -
         space.swarm,
         metainfo=metainfo,
         have=have,
-        peers=await _numeric(peers),
+        peers=(named := await _numeric(peers)),
     )
-    heard: set[Address] = set()
+    heard: set[Address] = set(named)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_feed_peers, network, torrent, minimal.torrent.truncated, heard)
         info = found[0] if found else await _metadata(job, torrent, heard)
-        fetch = _fetch(job, info, torrent)
+        fetch = _fetch(job, info, torrent, heard)
         if found:
             fetch.restore(found[1])
         content = await _complete(job, info, fetch, session=session, torrent=torrent)
@@ -163,7 +163,7 @@ async def _feed_peers(network: Network, torrent: Torrent, info_hash: bytes, hear
         await trio.sleep(pause)
 
 
-def _fetch(job: Job, info: TorrentInfo, torrent: Torrent | None) -> ContentFetch:
+def _fetch(job: Job, info: TorrentInfo, torrent: Torrent | None, heard: set[Address]) -> ContentFetch:
     total = job.resolution.minimal.size
     job.progress.phase("fetching", total)
 
@@ -179,6 +179,7 @@ def _fetch(job: Job, info: TorrentInfo, torrent: Torrent | None) -> ContentFetch
         info.layout,
         torrent,
         salvage=salvage,
+        heard=heard,
         on_chunks=shown,
         on_step=job.steps.done,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from libreseed.adapters.torrent.events import Address
 from libreseed.repair.chunkmap import ChunkMap
-from libreseed.resolve.piece_map import Chunk
+from libreseed.resolve.piece_map import Chunk, Salvaged
 from libreseed.torrent.layout import TorrentLayout
 
 __all__ = ["LateSalvage"]
@@ -21,9 +21,7 @@ class LateSalvage:
     info_hash: bytes
     patience_s: float
 
-    async def __call__(
-        self, chunk_map: ChunkMap, wants: Sequence[Chunk], peers: Sequence[Address]
-    ) -> dict[Chunk, bytes]:
+    async def __call__(self, chunk_map: ChunkMap, wants: Sequence[Chunk], peers: Sequence[Address]) -> Salvaged:
         """Ask ``peers`` for single chunks."""
         from libreseed.adapters.salvage import ChunkSalvage
 

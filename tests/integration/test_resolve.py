@@ -151,3 +151,24 @@ async def test_small_packages(tmp_path: Path, size: int) -> None:
     async with scene(tmp_path, small) as it:
         await it.seed()
         assert_installed(small, (await it.resolve()).path)
+
+
+async def test_every_stripe_of_the_only_seeder_has_lost_as_much_as_can_be_repaired(
+    tmp_path: Path, striped: Sample
+) -> None:
+    grid, m = striped.layout.grid, striped.layout.m
+    bad = [chunk for stripe in range(grid.s) for chunk in list(grid.chunks_of(stripe))[3 : 3 + 7 * m : 7]]
+    async with scene(tmp_path, striped) as it:
+        await it.seed(damage=flip(*bad))
+        outcome = await it.resolve()
+        assert_installed(striped, outcome.path)
+        assert outcome.chunks["repaired"] == len(bad) == grid.s * m
+        assert outcome.chunks["parity"] >= grid.s * m
+
+
+async def test_peer_that_only_lies_brings_nothing_and_leaves_nothing_visible(tmp_path: Path, striped: Sample) -> None:
+    async with scene(tmp_path, striped) as it:
+        await it.seed(damage=lambda tgz: tgz.write_bytes(bytes(tgz.stat().st_size)))
+        with rejects("repair.beyond"):
+            await it.resolve()
+        assert not list((it.store / "packages").iterdir())

@@ -14,7 +14,7 @@ from libreseed.ids import ReleaseId
 from libreseed.repair.plan import Verified, plan_repair
 from libreseed.resolve.fetch_plan import FetchPlan, Need
 from libreseed.resolve.journal import Kind
-from libreseed.resolve.piece_map import PieceMap
+from libreseed.resolve.piece_map import PieceMap, Salvaged
 from libreseed.resolve.swarm_view import PeerOffer
 from libreseed.torrent.bitfield import pack_bitfield
 from libreseed.torrent.layout import TorrentLayout
@@ -89,7 +89,7 @@ class Simulation:
                 self.plan.chunks_verified(Kind.DATA, self.plan.verified.missing_data(), self.now, by_session=False)
                 continue
             if decision.salvage:
-                self.plan.salvage_failed(decision.salvage, self.now)
+                self.plan.salvaged(decision.salvage, Salvaged({}, set(decision.salvage)), self.now)
                 continue
             self.deliver()
             self.now += TICK
@@ -285,13 +285,13 @@ def test_banned_peer_is_taken_back_only_if_it_gave_something_since() -> None:
     swarm.plan.peer_banned(ONE, swarm.now)
     assert swarm.plan.decide(swarm.now).readmit == ()  # nobody has looked yet who else is there
     del swarm.peers[ONE]
-    swarm.now += TICK
+    swarm.now += limits.FETCH_QUIET_SECONDS + TICK  # others may be on their way back
     swarm.look()
     assert swarm.plan.decide(swarm.now).readmit == (ONE,)
     swarm.plan.readmitted([ONE], swarm.now)
     assert swarm.plan.priorities()[DATA[11]] == 0
     swarm.plan.peer_banned(ONE, swarm.now)
-    swarm.now += TICK
+    swarm.now += limits.FETCH_QUIET_SECONDS + TICK
     swarm.look()
     assert swarm.plan.decide(swarm.now).readmit == ()
 
@@ -321,7 +321,8 @@ def test_what_nobody_gives_chunk_by_chunk_is_fetched_as_a_piece() -> None:
     verified.data[swarm.plan.pieces.touched(DATA[7])[1]] = 0
     swarm.plan.restore(have, verified)
     swarm.look()
-    swarm.plan.salvage_failed(swarm.plan.decide(swarm.now).salvage, swarm.now)
+    wants = swarm.plan.decide(swarm.now).salvage
+    swarm.plan.salvaged(wants, Salvaged({}, set(wants)), swarm.now)
     assert [piece for piece, wish in enumerate(swarm.plan.owed()) if wish] == [DATA[7]]
 
 
