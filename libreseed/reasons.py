@@ -465,6 +465,32 @@ _TABLE += [
         "Use the .tgz itself: a package of this size has no parts.",
         "auraseal.too-large",
     ),
+    *_rows(
+        Exit.CONTENT_REJECTED,
+        "The package or its manifest is damaged or forged: fetch it from another place, or ask the publisher.",
+        *(f"auraseal.{fault}" for fault in ENCODING_FAULTS if fault != "too-large"),
+        "auraseal.collision",
+        "auraseal.file-and-folder",
+        "auraseal.integrity-recovery",
+        "auraseal.path",
+        "auraseal.path-bounds",
+        "auraseal.zip-crc",
+        "auraseal.zip-form",
+        "auraseal.zip-path",
+        "auraseal.zip-size",
+    ),
+    *_rows(
+        Exit.CONTENT_REJECTED,
+        "Do not run the file: it is not the one that the page's author meant; ask them.",
+        "auraseal.integrity",
+        "auraseal.integrity-attribute",
+    ),
+    *_rows(
+        Exit.CONTENT_REJECTED,
+        "Write it as <service>.<operation>.obinexus.<department>.<division>.<country>.org.",
+        "auraseal.service-name",
+    ),
+    *_rows(Exit.NOT_FOUND, "Look into the package's integrity-manifest.json.", "notfound.component"),
 ]
 
 REASONS: dict[str, Reason] = {reason.code: reason for reason in _TABLE}

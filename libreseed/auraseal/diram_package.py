@@ -1,0 +1,210 @@
+"""DIRAM packages (section 3.9): components in five divisions, as one zip of the form of :mod:`.zip_layout`.
+
+The first entry is ``integrity-manifest.json``, which names every component by the path of its ``.bin`` file, and covers
+the component's bytes by SHA-512. A component is there as that one file, or as part files, of which some may be missing
+or damaged: it comes out as long as they heal to what the manifest says. Entries are ordered by division, component and
+part number; no other path can be in a package, so none has to be confined. Nothing here touches a disk.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from libreseed import limits
+from libreseed.auraseal.component import build_component, reconstruct
+from libreseed.auraseal.health_trie import PhenoAVLTrie
+from libreseed.auraseal.integrity import Integrity
+from libreseed.auraseal.integrity_manifest import (
+    INTEGRITY_MANIFEST_PATH,
+    IntegrityEntry,
+    build_integrity_manifest,
+    parse_integrity_manifest,
+)
+from libreseed.auraseal.part import part_files
+from libreseed.auraseal.zip_layout import Data, ZipEntry, ZipLayout, parse_zip
+from libreseed.errors import ContentRejected, NotFound
+
+__all__ = ["DIVISIONS", "DiramPackage", "MemberPath", "build_package", "open_package"]
+
+# Folder and stem of each division; the index is the division's number in a part's header.
+DIVISIONS = (
+    ("root/obinexus/src", "diram-component"),
+    ("services", "diram-service"),
+    ("operations", "diram-operation"),
+    ("divisions", "diram-division"),
+    ("country", "diram-country"),
+)
+_BYTE = r"(0|[1-9][0-9]?|1[0-9][0-9]|2[0-4][0-9]|25[0-5])"
+_MEMBER = re.compile(
+    "(" + "|".join(f"{folder}/{stem}" for folder, stem in DIVISIONS) + rf")-{_BYTE}\.(?:bin|part\.{_BYTE})", re.ASCII
+)
+_STEMS = {f"{folder}/{stem}": number for number, (folder, stem) in enumerate(DIVISIONS)}
+ComponentKey = tuple[int, int]  # division, component
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class MemberPath:
+    """A file of a package: a whole component, or one part of it. They are ordered as they stand in the zip."""
+
+    division: int
+    component: int
+    part: int = -1  # -1: the whole component
+
+    @classmethod
+    def parse(cls, path: str) -> Self:
+        """Read a path; raises :class:`ContentRejected` (``auraseal.zip-path``)."""
+        match = _MEMBER.fullmatch(path)
+        if not match:
+            raise ContentRejected("auraseal.zip-path", f"no path in a package: {path!r:.100}")
+        stem, component, part = match.groups()
+        return cls(_STEMS[stem], int(component), -1 if part is None else int(part))
+
+    def __str__(self) -> str:
+        folder, stem = DIVISIONS[self.division]
+        return f"{folder}/{stem}-{self.component}.{'bin' if self.part < 0 else f'part.{self.part}'}"
+
+
+@dataclass(frozen=True, slots=True)
+class DiramPackage:
+    """A package whose zip and manifest hold; components are verified when they are asked for."""
+
+    data: memoryview = field(repr=False)
+    layout: ZipLayout = field(repr=False)
+    manifest: Mapping[ComponentKey, IntegrityEntry]
+    _members: Mapping[ComponentKey, Mapping[int, int]] = field(repr=False)  # part number, or -1 -> entry number
+
+    def component(self, key: ComponentKey) -> bytes:
+        """A component's bytes, healed where necessary, and verified.
+
+        Raises :class:`NotFound` (``notfound.component``), and :class:`ContentRejected` (``auraseal.*``,
+        ``repair.beyond``) if what is there is not and does not heal to what the manifest says.
+        """
+        if key not in self.manifest:
+            raise NotFound("notfound.component", f"the package has no component {key[1]} in division {key[0]}")
+        files = {part: self._file(entry) for part, entry in self._members[key].items()}
+        if -1 in files:
+            number = self._members[key][-1]
+            if zlib.crc32(files[-1]) != self.layout.entries[number].crc32:
+                raise ContentRejected("auraseal.zip-crc", f"{self.layout.entries[number].path} has another CRC-32")
+            data = files[-1]
+        else:
+            result = reconstruct(files)
+            shape = result.parts[0].shape
+            if (shape.division, shape.component) != key or shape.total_parts != self.manifest[key].parts:
+                raise ContentRejected("auraseal.siblings", f"these parts are not those of component {key}")
+            data = result.data
+        return self.manifest[key].integrity.choose(data, None).data
+
+    def health(self) -> PhenoAVLTrie:
+        """Which parts are there and hold; a component that is one file counts as one part."""
+        trie = PhenoAVLTrie()
+        for (division, component), entry in self.manifest.items():
+            members = self._members[division, component]
+            verified = self._whole(division, component) if -1 in members else self._holding(division, component)
+            for part in range(entry.parts):
+                trie.set((division, component, part), part in verified)
+        return trie
+
+    def _whole(self, division: int, component: int) -> Collection[int]:
+        try:
+            self.component((division, component))
+        except ContentRejected:
+            return ()
+        return (0,)
+
+    def _holding(self, division: int, component: int) -> Collection[int]:
+        files = {part: self._file(entry) for part, entry in self._members[division, component].items()}
+        try:
+            return reconstruct(files).verified
+        except ContentRejected as error:
+            rejected = error.evidence.get("rejected")
+            return set(files) - set(rejected) if isinstance(rejected, dict) else ()
+
+    def _file(self, entry: int) -> bytes:
+        start = self.layout.data_offset(entry)
+        return bytes(self.data[start : start + self.layout.entries[entry].size])
+
+
+def build_package(components: Mapping[ComponentKey, bytes], *, in_parts: Collection[ComponentKey] = ()) -> bytes:
+    """The zip of ``components`` (by division and number); those that ``in_parts`` names become part files.
+
+    Raises :class:`ContentRejected` (``auraseal.zip-*``, ``auraseal.part-fields``) if a package cannot hold them.
+    """
+    manifest: dict[str, IntegrityEntry] = {}
+    members: list[tuple[str, bytes]] = []
+    for (division, component), data in sorted(components.items()):
+        if not (0 <= division < len(DIVISIONS) and 0 <= component < limits.COMPONENTS):
+            raise ContentRejected("auraseal.zip-path", f"no component {component} of division {division}")
+        whole = str(MemberPath(division, component))
+        files = [(whole, data)]
+        if (division, component) in in_parts:
+            parts = build_component(data, component=component, division=division)
+            files = [(str(MemberPath(division, component, at)), file) for at, file in enumerate(part_files(parts))]
+        manifest[whole] = IntegrityEntry(Integrity.of(data), len(data), len(files))
+        members += files
+    members.insert(0, (INTEGRITY_MANIFEST_PATH, build_integrity_manifest(manifest)))
+    layout = ZipLayout(tuple(ZipEntry(path, len(file), zlib.crc32(file)) for path, file in members))
+    return b"".join(members[piece.entry][1] if isinstance(piece, Data) else piece for piece in layout.pieces())
+
+
+def open_package(data: bytes | memoryview) -> DiramPackage:
+    """Read a package (bytes, or a view of a mapped file); raises :class:`ContentRejected` (``auraseal.*``).
+
+    The form of the zip, its paths and their order, and the manifest are verified; see :meth:`DiramPackage.component`.
+    """
+    view = memoryview(data).cast("B")
+    layout = parse_zip(view)
+    if not layout.entries or layout.entries[0].path != INTEGRITY_MANIFEST_PATH:
+        raise ContentRejected("auraseal.zip-path", f"the first entry is not {INTEGRITY_MANIFEST_PATH}")
+    start, first = layout.data_offset(0), layout.entries[0]
+    document = bytes(view[start : start + first.size])
+    if zlib.crc32(document) != first.crc32:
+        raise ContentRejected("auraseal.zip-crc", f"{INTEGRITY_MANIFEST_PATH} has another CRC-32")
+    manifest: dict[ComponentKey, IntegrityEntry] = {}
+    for path, entry in parse_integrity_manifest(document).items():
+        member = MemberPath.parse(path)
+        if member.part >= 0 or entry.recovery is not None:
+            raise ContentRejected("auraseal.zip-path", f"{path} is not a component of a package")
+        manifest[member.division, member.component] = entry
+    members: dict[ComponentKey, dict[int, int]] = {key: {} for key in manifest}
+    for number, member in _ordered(layout):
+        _demand_member(member, layout.entries[number], members, manifest)
+        members[member.division, member.component][member.part] = number
+    for key, files in members.items():
+        if not files:
+            raise ContentRejected("auraseal.zip-path", f"nothing is there of component {key}")
+    return DiramPackage(view, layout, manifest, members)
+
+
+def _ordered(layout: ZipLayout) -> Iterator[tuple[int, MemberPath]]:
+    last: MemberPath | None = None
+    for number, entry in enumerate(layout.entries[1:], 1):
+        member = MemberPath.parse(entry.path)
+        if last is not None and member <= last:
+            raise ContentRejected("auraseal.zip-path", f"{entry.path} is out of order")
+        last = member
+        yield number, member
+
+
+def _demand_member(
+    member: MemberPath,
+    entry: ZipEntry,
+    members: Mapping[ComponentKey, Mapping[int, int]],
+    manifest: Mapping[ComponentKey, IntegrityEntry],
+) -> None:
+    """A member belongs to a component that is listed, in one of the two forms, with a size that is possible."""
+    key = (member.division, member.component)
+    if key not in manifest:
+        raise ContentRejected("auraseal.zip-path", f"{entry.path} is not in the manifest")
+    listed = manifest[key]
+    whole = member.part < 0
+    if whole != (listed.parts == 1) or member.part >= listed.parts or -1 in members[key]:
+        raise ContentRejected("auraseal.zip-path", f"{entry.path} where {listed.parts} parts are listed")
+    frame = limits.PART_HEADER_BYTES + limits.PART_FOOTER_BYTES
+    good = entry.size == listed.size if whole else frame <= entry.size <= frame + limits.CHUNK_BYTES
+    if not good:
+        raise ContentRejected("auraseal.zip-size", f"{entry.path} of {entry.size} bytes")
