@@ -462,7 +462,7 @@ _TABLE += [
     ),
     *_rows(
         Exit.CONTENT_REJECTED,
-        "Use the .tgz itself: a package of this size has no parts.",
+        "It is larger than this format holds: use the .tgz itself.",
         "auraseal.too-large",
     ),
     *_rows(
