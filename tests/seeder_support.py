@@ -116,19 +116,22 @@ def starting(
     state: Path,
     *arguments: str,
     host: str | None = None,
+    listen: tuple[str, ...] = (),
     env: Mapping[str, str] | None = None,
     under: tuple[str, ...] = (),
     **popen: Any,
 ) -> Iterator[SeederProcess]:
     """Start a daemon on ``state``; it is killed at the end of the block if it still runs.
 
+    It listens on any port of ``host`` (by default an address of its own), or on ``listen``.
     ``under``: a program that runs it in its own place (``setpriv``, ``prlimit``).
     """
     address = f"libreseed-test-{os.getpid()}-{next(_NAMES)}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind("\0" + address)
         notify.settimeout(0.1)
-        place = ["--listen", f"{host or loopback()}:0", "--dht-port", "0"]
+        place = [part for one in listen or (f"{host or loopback()}:0",) for part in ("--listen", one)]
+        place += ["--dht-port", "0"]
         line = [sys.executable, "-m", "libreseed_services.seeder.cli", "run", "--state-dir", str(state)]
         log = state.with_name(state.name + ".log")
         with log.open("ab") as output:

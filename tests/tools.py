@@ -1,13 +1,15 @@
-"""External programs that some tests use as the second opinion."""
+"""What some tests need of the machine: external programs as the second opinion, IPv6."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import socket
+from typing import NoReturn
 
 import pytest
 
-__all__ = ["require_program"]
+__all__ = ["require_ipv6", "require_program"]
 
 
 def require_program(name: str) -> str:
@@ -17,8 +19,20 @@ def require_program(name: str) -> str:
     """
     path = shutil.which(name)
     if path is None:
-        message = f"the program {name!r} is not installed"
-        if os.environ.get("LIBRESEED_REQUIRE_TOOLS") == "1":
-            pytest.fail(message)
-        pytest.skip(message)
+        _lack(f"the program {name!r} is not installed")
     return path
+
+
+def require_ipv6() -> None:
+    """Skip the test, or fail when tools are required, on a machine without ``::1``, as many containers are."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        _lack("this machine has no IPv6")
+
+
+def _lack(message: str) -> NoReturn:
+    if os.environ.get("LIBRESEED_REQUIRE_TOOLS") == "1":
+        pytest.fail(message)
+    pytest.skip(message)

@@ -10,7 +10,7 @@ Specification: ``docs/specification/dht.md``.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ import trio
 
 from libreseed import limits
 from libreseed.adapters.dht_state import NONE, SavedNodes, load_nodes, save_nodes
+from libreseed.adapters.listening import listen_addresses
 from libreseed.adapters.sockets import Datagrams, bind_all, local_host_towards
 from libreseed.dht import requests
 from libreseed.dht.addresses import ID_BYTES, Endpoint, Scope, family_of, scope_of
@@ -41,8 +42,8 @@ _R = TypeVar("_R")
 class DhtOptions:
     """How a node runs. ``client`` neither stores nor joins: it looks up at once and asks others not to keep it.
 
-    ``listen``: numeric hosts and ports (0: the OS chooses); none means every address of this machine. ``bootstrap``:
-    hosts, which may be names, and ports. ``upload``: bytes per second for answers to others.
+    ``listen``: hosts and ports (0: the OS chooses); none means every address of this machine. ``bootstrap``: hosts and
+    ports. Hosts may be names. ``upload``: bytes per second for answers to others.
     """
 
     listen: tuple[Endpoint, ...] = ()
@@ -84,6 +85,7 @@ class DhtNode:
         self._resolved = trio.Event()
         self._slots = trio.Semaphore(limits.DHT_OPERATIONS // 2)
         self._provider: RecordProvider = lambda _name: ()
+        self._expects_others = True
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; ``started()`` once the sockets are bound.
@@ -93,7 +95,7 @@ class DhtNode:
         saved = NONE
         if self._options.state_file is not None:
             saved = await trio.to_thread.run_sync(load_nodes, self._options.state_file)
-        self._sockets = bind_all(self._options.listen)
+        self._sockets = bind_all(await listen_addresses(self._options.listen))
         try:
             self._set_up(saved)
             async with trio.open_nursery() as nursery:
@@ -118,6 +120,11 @@ class DhtNode:
     def node_count(self) -> int:
         """How many nodes that have answered are known."""
         return self._running.node_count
+
+    @property
+    def alone(self) -> bool:
+        """Whether this may be the first node of its network: it was told of no other, and knows none."""
+        return not self._expects_others and self._machine is not None and not self._machine.node_count
 
     def set_records(self, provider: RecordProvider) -> None:
         """What ``ls_records`` answers with: the provider is called for each query and must be quick."""
@@ -172,16 +179,22 @@ class DhtNode:
         if isinstance(waiter.result, requests.Peers) and not waiter.result.peers:
             self._demand_answers(waiter.result.answers)
 
-    async def announce_peer(self, info_hash: bytes, port: int | None) -> int:
-        """Announce this address under ``info_hash`` (port None: the DHT port); returns how many nodes took it."""
+    async def announce_peer(self, info_hash: bytes, port: int | Mapping[int, int] | None) -> int:
+        """Announce this address under ``info_hash``; returns how many nodes took it.
+
+        ``port`` None is the DHT port; a mapping has one for each family (4, 6), and others are not told.
+        """
         await self._resolved.wait()
         machine = self._running
+        if isinstance(port, Mapping):
+            ports = {family: port[family] for family in machine.config.families if family in port}
+        else:
+            ports = dict.fromkeys(machine.config.families, port or 0)
         if machine.responder is not None:
-            machine.responder.own.announce(info_hash, port, trio.current_time())
-        own_port = self._sockets[0].address[1]
-        operation = requests.announce(
-            machine, info_hash, port or own_port, machine.config.families, implied=port is None
-        )
+            machine.responder.own.announce(info_hash, ports, trio.current_time())
+        if port is None:
+            ports = {family: self._by_family[family].address[1] for family in ports}
+        operation = requests.announce(machine, info_hash, ports, implied=port is None)
         outcome = await self._perform(operation, requests.Announced)
         self._demand_answers(outcome.answers)
         return outcome.accepted
@@ -218,7 +231,7 @@ class DhtNode:
             node_id=saved.node_id if saved.node_id and not self._options.client else os.urandom(ID_BYTES),
             families=families,
             client=self._options.client,
-            bootstrap=tuple(endpoint for endpoint in self._options.bootstrap if _is_numeric(endpoint[0])),
+            bootstrap=tuple(one for one in self._options.bootstrap if _is_numeric(one[0]) and not self._is_own(one)),
             known=tuple(info for info in saved.nodes if family_of(info.endpoint[0]) in families),
             upload=self._options.upload,
         )
@@ -226,8 +239,14 @@ class DhtNode:
         if self._machine.responder is not None:
             self._machine.responder.own_endpoint = self._own_endpoint
             self._machine.responder.records = self._list_records
-        if all(_is_numeric(host) for host, _ in self._options.bootstrap):
+        named = any(not _is_numeric(host) for host, _ in self._options.bootstrap)
+        self._expects_others = self._options.client or bool(named or config.bootstrap or config.known)
+        if not named:
             self._resolved.set()
+
+    def _is_own(self, endpoint: Endpoint) -> bool:
+        """Whether a bootstrap address is this node's: one list of addresses may serve all nodes of a network."""
+        return not self._options.client and self._own_endpoint(endpoint) == endpoint
 
     def _list_records(self, name: PackageName) -> Sequence[SignedItem]:
         return self._provider(name)  # whichever is set now
@@ -301,7 +320,7 @@ class DhtNode:
 
     def _demand_answers(self, answers: int) -> None:
         """A full node without bootstrap addresses may be the first of its network; everyone else needs somebody."""
-        if answers or (not self._options.client and not self._options.bootstrap):
+        if answers or not self._expects_others:
             return
         named = ", ".join(f"{host}:{port}" for host, port in self._options.bootstrap) or "none given"
         raise TransportFault("source.no-bootstrap", f"no DHT node answers (bootstrap: {named})")
@@ -310,14 +329,20 @@ class DhtNode:
 
     async def _resolve_names(self) -> None:
         """The user's own bootstrap names, and no others, are ever resolved; trio does so in a thread."""
+        machine = self._running
+        only_own = not (self._options.client or machine.bootstrap or machine.config.known)
         for host, port in self._options.bootstrap:
             if _is_numeric(host):
                 continue
-            with suppress(OSError):
-                for *_, address in await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_DGRAM):
-                    endpoint = cast("Endpoint", address[:2])
-                    if family_of(endpoint[0]) in self._by_family and endpoint not in self._running.bootstrap:
-                        self._running.bootstrap.append(endpoint)
+            found = await _resolve(host, port)
+            only_own = only_own and bool(found)
+            for endpoint in found:
+                if self._is_own(endpoint):
+                    continue
+                only_own = False
+                if family_of(endpoint[0]) in self._by_family and endpoint not in machine.bootstrap:
+                    machine.bootstrap.append(endpoint)
+        self._expects_others = not only_own
         self._resolved.set()
 
     async def _keep_saved(self, path: Path) -> None:
@@ -335,6 +360,13 @@ class DhtNode:
         if nodes:  # an empty table is no reason to forget who was there before
             with suppress(OSError):  # the next start is slower, nothing else
                 await trio.to_thread.run_sync(save_nodes, path, SavedNodes(machine.node_id, nodes))
+
+
+async def _resolve(host: str, port: int) -> list[Endpoint]:
+    with suppress(OSError, UnicodeError):
+        infos = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_DGRAM)
+        return [cast("Endpoint", address[:2]) for *_, address in infos]
+    return []
 
 
 def _is_numeric(host: str) -> bool:

@@ -8,11 +8,11 @@ Specification: ``docs/specification/dht.md``, "Lookup", "Put", "Name discovery".
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from libreseed import bencode, limits
-from libreseed.dht.addresses import Endpoint, may_name, unpack_endpoint
+from libreseed.dht.addresses import Endpoint, family_of, may_name, unpack_endpoint
 from libreseed.dht.items import SignedItem, item_target
 from libreseed.dht.krpc import Fields, Response, bytes_field, integer_field, optional_bytes
 from libreseed.dht.lookup import PATHS, Candidate, Lookup
@@ -211,18 +211,20 @@ class PeerSearch(Search):
 
 
 def announce(
-    seeker: Seeker, info_hash: bytes, port: int, families: Sequence[int], *, implied: bool = False
+    seeker: Seeker, info_hash: bytes, ports: Mapping[int, int], *, implied: bool = False
 ) -> Generator[Stage, None, Announced]:
-    """Announce ``port`` to the nodes nearest to ``info_hash``; ``implied``: it is the one these datagrams come from."""
+    """Announce ``ports`` (by family: 4, 6) to the nodes of that family nearest to ``info_hash``.
+
+    ``implied``: the port is the one these datagrams come from, whatever is said.
+    """
     search = PeerSearch(seeker.lookup(info_hash), info_hash, _PeerList(thorough=True))
     yield search
-    args: Fields = {b"info_hash": info_hash, b"port": port, b"implied_port": int(implied)}
-    batch = Batch(
-        [
-            Ask(_again(node), b"announce_peer", args | {b"token": search.tokens[node.endpoint]})
-            for node in search.writers(families)
-        ]
-    )
+    args: Fields = {b"info_hash": info_hash, b"implied_port": int(implied)}
+    asks = []
+    for node in search.writers(ports):
+        port = ports[family_of(node.endpoint[0])]
+        asks.append(Ask(_again(node), b"announce_peer", args | {b"port": port, b"token": search.tokens[node.endpoint]}))
+    batch = Batch(asks)
     yield batch
     return Announced(len(batch.answers), search.lookup.answers)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from libreseed import bencode, limits
@@ -113,7 +113,7 @@ class Responder:
         values[b"token"] = self._tokens.make(source[0], info_hash, now)
         family = family_of(source[0])
         peers = self.peers.peers(info_hash, family, now)
-        port = self.own.port(info_hash, now)
+        port = self.own.port(info_hash, family, now)
         if port is not None and (own := self.own_endpoint(source)) is not None:
             peers.append((own[0], port or own[1]))
         if peers:
@@ -213,22 +213,22 @@ class OwnHoldings:
 
     def __init__(self) -> None:
         self.items = ItemStore(10**6, 2**31, share=10**6, key_share=10**6)
-        self._ports: OrderedDict[bytes, tuple[float, int]] = OrderedDict()
+        self._ports: OrderedDict[bytes, tuple[float, Mapping[int, int]]] = OrderedDict()
 
     def put(self, item: SignedItem, now: float) -> None:
         """Answer for ``item``; an older one than is held changes nothing."""
         with suppress(Refused):
             self.items.put(item, ("", 0), now)
 
-    def announce(self, info_hash: bytes, port: int | None, now: float) -> None:
-        """Answer for ``info_hash`` with our own address; ``port`` None is the DHT's."""
-        self._ports[info_hash] = (now + limits.DHT_PEER_SECONDS, port or 0)
+    def announce(self, info_hash: bytes, ports: Mapping[int, int], now: float) -> None:
+        """Answer for ``info_hash`` with our own address and the port of the asker's family; 0 is the DHT's."""
+        self._ports[info_hash] = (now + limits.DHT_PEER_SECONDS, ports)
         self._ports.move_to_end(info_hash)
 
-    def port(self, info_hash: bytes, now: float) -> int | None:
-        """The port announced, 0 for the DHT's, None where nothing is."""
-        expires, port = self._ports.get(info_hash, (now, 0))
-        return port if expires > now else None
+    def port(self, info_hash: bytes, family: int, now: float) -> int | None:
+        """The port announced for ``family``, 0 for the DHT's, None where nothing is."""
+        expires, ports = self._ports.get(info_hash, (now, {}))
+        return ports.get(family) if expires > now else None
 
     def expire(self, now: float) -> None:
         """Forget what was not renewed."""

@@ -2,7 +2,8 @@
 
 A *duty* is one thing that has to be done again and again for one release: re-put a record, announce under an info-hash.
 Invariants: a duty is never handed out twice at once; a success moves it one jittered interval ahead; a failure is
-retried with a doubling pause that never exceeds the interval; a duty that has not succeeded for its interval plus the
+retried with a doubling pause that never exceeds the interval; a postponed duty is no failure, and waits for the next
+interval or a recall; a duty that has not succeeded for its interval plus the
 grace is *late*, which is reported once when it begins and once when it ends.
 
 Time is an argument (seconds of any monotonic clock), randomness is passed in. It does not know what a duty does.
@@ -75,6 +76,7 @@ class Upkeep:
         self._retry = retry
         self._entries: dict[Duty, _Entry] = {}
         self._owned: dict[str, list[Duty]] = {}
+        self._postponed: set[Duty] = set()
         self._heap: list[tuple[float, Duty]] = []  # entries that no longer match their duty's ``due`` are stale
 
     def __len__(self) -> int:
@@ -94,6 +96,7 @@ class Upkeep:
         """Forget all duties of ``owner``, those in progress too: their later outcome is ignored."""
         for duty in self._owned.pop(owner, []):
             del self._entries[duty]
+            self._postponed.discard(duty)
 
     def next_time(self) -> float | None:
         """When the next duty is due; ``None`` while there is none to wait for."""
@@ -109,6 +112,7 @@ class Upkeep:
                 break
             _, duty = heapq.heappop(self._heap)
             self._entries[duty].running = True
+            self._postponed.discard(duty)
             taken.append(duty)
         return taken
 
@@ -128,6 +132,25 @@ class Upkeep:
         entry.last_fault = fault
         pause = min(self._retry * 2 ** min(entry.failures - 1, 16), entry.interval)
         self._reschedule(duty, entry, now + pause * (1 - self._jitter * self._random()))
+
+    def postponed(self, duty: Duty, now: float) -> None:
+        """There is nobody yet to do ``duty`` with: due again after its interval, or when it is recalled."""
+        if (entry := self._entries.get(duty)) is None:
+            return
+        self._postponed.add(duty)
+        entry.failures, entry.last_fault = 0, ""
+        entry.deadline = now + entry.interval * (1 + self._grace)
+        self._reschedule(duty, entry, now + entry.interval * (1 - self._jitter * self._random()))
+
+    def recall(self, now: float) -> int:
+        """Make every postponed duty due at once, and late if it is not done within its interval; returns how many."""
+        for duty in self._postponed:
+            entry = self._entries[duty]
+            entry.deadline = now + entry.interval * (1 + self._grace)
+            self._reschedule(duty, entry, now)
+        count = len(self._postponed)
+        self._postponed.clear()
+        return count
 
     def last_success(self, duty: Duty) -> float | None:
         """When ``duty`` last succeeded; ``None`` if never."""

@@ -3,7 +3,8 @@
 When something is due is decided by :class:`libreseed.dht.upkeep.Upkeep`; this part does it, a few at a time, and
 counts. A record put that no node gives back is a failure. A record that the DHT holds in a newer edition is reported
 and not fought over: a newer index by the same publisher replaces ours, a newer manifest record makes ours outdated.
-DESIGN 3.8.
+The first node of a network answers for its own records itself; nothing has failed and nothing is late until it has met
+another node. DESIGN 3.8.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ class Findable:
 
 
 class Announcer:
-    """Owns all duties towards the DHT. ``port`` tells the TCP port for a kind of announce."""
+    """Owns all duties towards the DHT. ``ports`` tells the TCP ports, by IP family, for a kind of announce."""
 
-    def __init__(self, node: DhtNode, config: SeederConfig, *, port: Callable[[str], int]) -> None:
+    def __init__(self, node: DhtNode, config: SeederConfig, *, ports: Callable[[str], Mapping[int, int]]) -> None:
         self._node = node
         self._config = config
-        self._port = port
+        self._ports = ports
         self._on_newer: Callable[[SignedItem], Awaitable[None]] | None = None
         self._upkeep = Upkeep(random=random.SystemRandom().random, retry=config.retry_interval)
         self._owners: dict[str, Findable] = {}
@@ -56,6 +57,8 @@ class Announcer:
         self._next_alarms = -math.inf
         self._alarm_pause = min(30.0, config.peer_interval / 8)
         self._changed = trio.Event()
+        self._waiting = False  # for the first other node of the network
+        self._met = False  # another node, in this run
         self.puts = 0
         self.put_failures = 0
         self.announces = 0
@@ -101,6 +104,7 @@ class Announcer:
         async with trio.open_nursery() as nursery:
             task_status.started()
             while True:
+                self._look_around()
                 self._log_alarms()
                 for duty in self._upkeep.take_due(trio.current_time(), at_most=places.value):
                     await places.acquire()
@@ -111,20 +115,38 @@ class Announcer:
         """Until something can be done: it is due, one has ended, one was added; else until an alarm could be raised."""
         due = None if busy else self._upkeep.next_time()
         pause = self._alarm_pause if due is None else max(0.0, due - trio.current_time())
+        if self._waiting:
+            pause = min(pause, self._config.retry_interval)
         with trio.move_on_after(min(pause, self._alarm_pause)):
             await self._changed.wait()
         if self._changed.is_set():
             self._changed = trio.Event()
 
+    def _look_around(self) -> None:
+        """Begin anew with everything once a second node is there."""
+        self._met = self._met or not self._node.alone
+        if self._waiting and self._met:
+            self._waiting = False
+            count = self._upkeep.recall(trio.current_time())
+            _LOG.info("another DHT node is known: %d records and announcements go to it", count)
+
+    def _wait_for_others(self, duty: Duty, now: float) -> None:
+        self._upkeep.postponed(duty, now)
+        if not self._waiting:
+            self._waiting = True
+            _LOG.info("no other DHT node is known yet; this node answers for its own records itself")
+
     async def _do(self, duty: Duty, places: trio.Semaphore) -> None:
-        fault = "it took too long"
+        fault, alone = "it took too long", self._node.alone and not self._met
         with trio.move_on_after(_DUTY_SECONDS):
             try:
                 fault = await self._attempt(duty)
             except TransportFault as error:
                 fault = error.message
         now = trio.current_time()
-        if fault:
+        if fault and alone:
+            self._wait_for_others(duty, now)
+        elif fault:
             _LOG.info("%s: %s failed: %s", duty.owner, duty.kind, fault)
             self._upkeep.failed(duty, now, fault)
         else:
@@ -142,12 +164,14 @@ class Announcer:
             assert what.record is not None
             return await self._put(duty.owner, what.record)
         else:
-            taken = await self._node.announce_peer(what.info_hashes[duty.kind], self._port(duty.kind))
-        self.announces += 1
+            taken = await self._node.announce_peer(what.info_hashes[duty.kind], self._ports(duty.kind))
+        self.announces += taken > 0
         return "" if taken else "no node took the announcement"
 
     async def _put(self, owner: str, record: SignedItem) -> str:
         report = await self._node.put_item(record)
+        if not report.asked and report.newer is None:
+            return "no other DHT node is there to take the record"
         self.puts += 1
         self.confirmed[owner] = report.confirmed
         if report.newer is not None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from libreseed.adapters import control
-from libreseed.adapters.console import CommandParser, Report, add_json_flag, run_command
+from libreseed.adapters.console import CommandParser, Report, add_json_flag, add_version_flag, run_command
 from libreseed.adapters.control import Request
 from libreseed.errors import LibreSeedError
 
@@ -88,11 +88,21 @@ def _parser() -> CommandParser:
         description="Seeds signed releases: verifies them, keeps them findable, heals them. Holds no private key.",
         examples=_EXAMPLES,
     )
+    add_version_flag(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
     run = commands.add_parser("run", description="The daemon, in the foreground.", help="the daemon, in the foreground")
     _add_place(run)
-    run.add_argument("--listen", action="append", metavar="H:P", help="TCP address of the swarm; port 0: any free one")
-    run.add_argument("--dht-port", metavar="P", help="UDP port of the DHT on the same hosts; 0: any free one")
+    run.add_argument(
+        "--listen",
+        action="append",
+        metavar="H:P",
+        help="TCP address of the swarm, or its name; port 0: any free one; may be repeated",
+    )
+    run.add_argument(
+        "--dht-port",
+        metavar="P",
+        help="UDP port of the DHT on the same hosts; 0: any free one; may be the number of --listen",
+    )
     run.add_argument("--bootstrap", action="append", metavar="H:P", help="a DHT node to begin with; may be repeated")
     run.add_argument("--watch", metavar="DIR", help="add release folders that appear there")
     texts = {

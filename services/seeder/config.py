@@ -31,11 +31,12 @@ _TB = 10**12
 _PORT = integer(0, 65535)
 _BYTES = integer(0, 10**18)
 
-# Ports are fixed by default, so that a router or firewall can be told about them; they differ because libtorrent binds
-# the UDP port of its TCP port's number, too.
+# Ports are fixed by default, so that a router or firewall can be told about them; they differ because libtorrent uses
+# the UDP port of its TCP port's number for uTP, which it has to do without when the DHT is given that port.
+_EVERYWHERE = (Endpoint("0.0.0.0", 6891), Endpoint("::", 6891))  # noqa: S104  # what this machine has of the two
 _SCHEMA = (
     Setting("state-dir", file_path),
-    Setting("listen", list_of(endpoint), (Endpoint("0.0.0.0", 6891),)),  # noqa: S104  # reached from everywhere
+    Setting("listen", list_of(endpoint), _EVERYWHERE),
     Setting("dht-port", _PORT, 6892),
     Setting("legacy-port", _PORT, 0),
     Setting("bootstrap", list_of(endpoint), ()),
@@ -59,8 +60,8 @@ _SCHEMA = (
 class SeederConfig:
     """All settings of one daemon. Intervals are seconds, rates bytes per second; 0 means no limit for sizes and rates.
 
-    ``listen`` are TCP addresses of the swarm; the DHT listens on ``dht_port`` (UDP) of the same hosts, and the door for
-    old clients on ``legacy_port`` (TCP, 0: any free one) of the first.
+    ``listen`` are TCP addresses of the swarm (or names); the DHT listens on ``dht_port`` (UDP) of the same hosts, and
+    the door for old clients on ``legacy_port`` (TCP, 0: any free one) of these.
     ``record_interval`` is between two puts of a signed record, ``peer_interval`` between two announces as a peer (nodes
     forget peers after 30 minutes), ``scrub_interval`` between two full reads of a release.
     """
@@ -86,6 +87,11 @@ class SeederConfig:
     config_file: Path | None = None
 
     @property
+    def shares_port(self) -> bool:
+        """Whether the DHT was given the number of a TCP port of the swarm, which then goes without uTP."""
+        return any(one.port == self.dht_port != 0 for one in self.listen)
+
+    @property
     def control_socket(self) -> Path:
         """Where the daemon is controlled."""
         return self.state_dir / "control.sock"
@@ -100,9 +106,8 @@ def load_config(
     named["state_dir"] = (named["state_dir"] or _default_state(environ)).absolute()
     if named["watch"] is not None:
         named["watch"] = named["watch"].absolute()
-    if any(one.port == named["dht_port"] != 0 for one in named["listen"]):
-        message = f"dht-port: {named['dht_port']} is a port of listen, which the swarm binds for UDP as well as TCP"
-        raise UsageFault("config.value", message)
+    if not named["listen"]:
+        raise UsageFault("config.value", "listen: at least one address is needed")
     assert named.keys() == {field.name for field in fields(SeederConfig)} - {"config_file"}
     return SeederConfig(**named, config_file=config.absolute() if config else None)
 

@@ -13,6 +13,7 @@ import sys
 import trio
 
 from libreseed.adapters.control_server import ControlServer
+from libreseed.adapters.listening import listen_addresses
 from libreseed.adapters.seed_store import SeedStore
 from libreseed.adapters.torrent.legacy_door import LegacyDoor
 from libreseed.adapters.torrent.session import TorrentSession
@@ -64,27 +65,30 @@ async def _stop_on_signal(
 
 
 async def _start(config: SeederConfig, store: SeedStore, notifier: Notifier, nursery: trio.Nursery) -> None:
+    listen = await listen_addresses([(one.host, one.port) for one in config.listen])
     node = DhtNode(
         DhtOptions(
-            listen=tuple((one.host, config.dht_port) for one in config.listen),
+            listen=tuple((host, config.dht_port) for host, _ in listen),
             bootstrap=tuple((one.host, one.port) for one in config.bootstrap),
             state_file=config.state_dir / "dht-nodes.json",
         )
     )
     session = TorrentSession(
         SessionOptions(
-            listen=tuple((one.host, one.port) for one in config.listen),
+            listen=listen,
+            udp=not config.shares_port,
             upload_limit=config.upload_rate,
             download_limit=config.download_rate,
             connections=config.connections,
         )
     )
     await nursery.start(session.run)
-    await nursery.start(node.run)
-    door = LegacyDoor(_reachable(session.addresses[0]), host=config.listen[0].host, port=config.legacy_port)
+    await nursery.start(node.run)  # after the session, which gives a UDP port back that both were given
+    hosts = [host for host, _ in session.addresses]
+    door = LegacyDoor(_reachable(session.addresses[0]), hosts=hosts, port=config.legacy_port)
     await nursery.start(door.run)
     meter = Meter()
-    announcer = Announcer(node, config, port=lambda kind: door.port if kind == LEGACY_PEERS else session.port)
+    announcer = Announcer(node, config, ports=lambda kind: door.ports if kind == LEGACY_PEERS else session.ports)
     swarm = Swarm(session, door)
     library = Library(store, swarm, announcer, meter, config)
     node.set_records(announcer.records_of)
@@ -116,6 +120,8 @@ def _announce_ready(
         _LOG.info("listening on tcp %s port %d", host, port)
     for host, port in node.addresses:
         _LOG.info("dht on udp %s port %d", host, port)
+    if config.shares_port:
+        _LOG.info("the DHT has the UDP port of the swarm's number: peers are reached by TCP only, not by uTP")
     _LOG.info("control socket %s", config.control_socket)
     _LOG.info("ready: %d releases", len(library.holdings))
     notifier.ready(f"{len(library.holdings)} releases")

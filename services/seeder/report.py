@@ -43,7 +43,8 @@ def describe_status(answer: Answer) -> str:
         f"state      {answer['state_dir']}, {human_bytes(store['used_bytes'])}{quota} used",
         f"swarm      {', '.join(answer['listen'])}; {answer['peers']} peers, "
         f"up {human_bytes(answer['up_rate'])}/s, {human_bytes(answer['uploaded'])} since the start",
-        f"dht        {', '.join(answer['dht']['listen'])}; {answer['dht']['nodes']} nodes",
+        f"dht        {', '.join(answer['dht']['listen'])}; {answer['dht']['nodes']} nodes"
+        + (", no other is known yet: answers for its own records itself" if answer["dht"]["alone"] else ""),
         "releases   "
         + ", ".join(f"{releases[key]} {key}" for key in ("total", "seeding", "checking", "damaged", "broken")),
         f"announce   {announce['puts']} puts, {announce['put_failures']} failed; {announce['late_count']} overdue",

@@ -155,10 +155,14 @@ class Requests:
         return {
             "announce": self._announcer.report(),
             "control_socket": str(self._config.control_socket),
-            "dht": {"listen": [_text(one) for one in self._node.addresses], "nodes": self._node.node_count},
+            "dht": {
+                "alone": self._node.alone,
+                "listen": [_text(one) for one in self._node.addresses],
+                "nodes": self._node.node_count,
+            },
             "down_rate": sum(one.down_rate for one in swarms),
             "indexes": len(self._library.indexes),
-            "legacy_listen": _text((self._config.listen[0].host, self._door.port)),
+            "legacy_listen": _text((self._session.addresses[0][0], self._door.port)),
             "listen": [_text(one) for one in self._session.addresses],
             "peers": sum(len(one.peers) for one in swarms),
             "pid": os.getpid(),

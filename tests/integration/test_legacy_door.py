@@ -32,7 +32,7 @@ def _legacy(sample: Sample) -> bytes:
 async def _door(sample: Sample) -> AsyncIterator[LegacyDoor]:
     async with session("127.0.0.1") as seeder, trio.open_nursery() as nursery:
         seeder.seed(sample.metainfo, sample.folder)
-        door = LegacyDoor(("127.0.0.1", seeder.port), host="127.0.0.1")
+        door = LegacyDoor(("127.0.0.1", seeder.port), hosts=["127.0.0.1"])
         door.admit(_legacy(sample), sample.v1)
         await nursery.start(door.run)
         yield door

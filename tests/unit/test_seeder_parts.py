@@ -55,7 +55,7 @@ def test_systemd_says_where_the_state_is(tmp_path: Path) -> None:
         ("scrub-rate = 1", "config.value"),
         ("record-interval = 0", "config.value"),
         ("listen = [7]", "config.endpoint"),
-        ('listen = ["127.0.0.1:7000"]\ndht-port = 7000', "config.value"),
+        ("listen = []", "config.value"),
         ("= 1", "config.syntax"),
     ],
 )
@@ -259,6 +259,7 @@ class _FakeNode:
         self.answers = True
         self.newer: SignedItem | None = None
         self.seconds = 0.1
+        self.alone = False
 
     async def _asked(self, what: str) -> None:
         self.calls.append((what, trio.current_time()))
@@ -268,22 +269,22 @@ class _FakeNode:
 
     async def put_item(self, item: SignedItem) -> PutReport:
         await self._asked("put")
-        return PutReport(8, 8, 8, self.newer)
+        return PutReport(0, 0, 0) if self.alone else PutReport(8, 8, 8, self.newer)
 
-    async def announce_peer(self, info_hash: bytes, port: int | None) -> int:
+    async def announce_peer(self, info_hash: bytes, port: object) -> int:
         await self._asked(f"{info_hash.hex()}:{port}")
-        return 8
+        return 0 if self.alone else 8
 
     async def announce_name(self, name: PackageName) -> int:
         await self._asked(str(name))
-        return 8
+        return 0 if self.alone else 8
 
 
 @asynccontextmanager
 async def _announcing(node: _FakeNode, tmp_path: Path) -> AsyncIterator[Announcer]:
     config = load_config(None, {"state-dir": str(tmp_path)}, {})
     fake: Any = node
-    announcer = Announcer(fake, config, port=lambda kind: 7000)
+    announcer = Announcer(fake, config, ports=lambda kind: {4: 7000})
     async with trio.open_nursery() as nursery:
         await nursery.start(announcer.run)
         yield announcer
@@ -301,7 +302,12 @@ async def test_everything_is_announced_at_once_and_again_every_interval(
     async with _announcing(node, tmp_path) as announcer:
         announcer.keep("demo", _findable())
         await trio.sleep(1)
-        assert sorted(what for what, _ in node.calls) == ["01" * 20 + ":7000", "02" * 20 + ":7000", "demo", "put"]
+        assert sorted(what for what, _ in node.calls) == [
+            "01" * 20 + ":{4: 7000}",
+            "02" * 20 + ":{4: 7000}",
+            "demo",
+            "put",
+        ]
         await trio.sleep(10 * 3600)
         puts = [at for what, at in node.calls if what == "put"]
         assert all(3240 <= later - earlier <= 3601 for earlier, later in itertools.pairwise(puts))
@@ -327,6 +333,30 @@ async def test_a_silent_dht_is_retried_with_growing_pauses_and_reported_late(
         node.answers = True
         await trio.sleep(3700)
         assert announcer.lags() == {}
+
+
+async def test_the_first_node_of_a_network_is_not_late_and_tells_the_second_at_once(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    node = _FakeNode()
+    node.alone = True
+    async with _announcing(node, tmp_path) as announcer:
+        announcer.keep("demo", _findable())
+        announcer.keep("other", _findable())
+        await trio.sleep(5 * 3600)
+        assert announcer.lags() == {} and announcer.report()["late"] == []
+        assert (announcer.puts, announcer.put_failures, announcer.announces) == (0, 0, 0)
+        assert 5 * 2 <= [what for what, _ in node.calls].count("put") <= 7 * 2  # its own copies expire otherwise
+        assert caplog.messages == ["no other DHT node is known yet; this node answers for its own records itself"]
+        node.alone = False
+        node.calls.clear()
+        await trio.sleep(20)
+        assert len(node.calls) == 7 and (announcer.puts, announcer.announces) == (2, 5)
+        node.alone = True  # the others have gone: that is a fault
+        await trio.sleep(2 * 3600)
+        assert announcer.lags().keys() == {"demo", "other", "name:demo"}
+        assert "ALARM" in caplog.text
 
 
 async def test_a_lookup_that_hangs_is_given_up_and_blocks_nobody(

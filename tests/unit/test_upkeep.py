@@ -52,6 +52,29 @@ def test_a_success_comes_again_within_one_interval_and_jitter_only_shortens_it()
     assert len(first_half) + len(upkeep.take_due(_HOUR, at_most=1000)) == 200
 
 
+def test_a_postponed_duty_waits_for_its_interval_or_a_recall_and_is_neither_failed_nor_done() -> None:
+    upkeep = _upkeep(jitter=0.0)
+    upkeep.add(_RECORD, interval=100.0, now=0.0)
+    for now in (0.0, 100.0, 200.0):
+        assert upkeep.take_due(now, at_most=1) == [_RECORD]
+        upkeep.postponed(_RECORD, now)
+        assert upkeep.take_due(now + 99, at_most=1) == [] and upkeep.late(now + 99) == []
+    assert upkeep.last_success(_RECORD) is None
+    assert upkeep.recall(210.0) == 1 and upkeep.take_due(210.0, at_most=2) == [_RECORD]
+    assert upkeep.recall(210.0) == 0  # it is being done
+    upkeep.failed(_RECORD, 211.0, "nobody took it")
+    assert [late.failures for late in upkeep.late(361.0)] == [1]
+
+
+def test_a_postponed_duty_that_is_discarded_is_not_recalled() -> None:
+    upkeep = _upkeep()
+    upkeep.add(_RECORD, interval=100.0, now=0.0)
+    upkeep.take_due(0.0, at_most=1)
+    upkeep.postponed(_RECORD, 0.0)
+    upkeep.discard(_RECORD.owner)
+    assert upkeep.recall(1.0) == 0 and upkeep.next_time() is None
+
+
 def test_failures_back_off_and_never_pause_longer_than_the_interval() -> None:
     upkeep = _upkeep(jitter=0.0)
     upkeep.add(_RECORD, interval=100.0, now=0.0)

@@ -10,30 +10,40 @@ handshake or a silent caller is sent away. The number of callers is bounded. doc
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 import trio
 
 from libreseed import limits
+from libreseed.dht.addresses import family_of
+from libreseed.errors import LocalFault
 
 __all__ = ["LegacyDoor"]
 
 _HANDSHAKE_BYTES = 68  # BEP 3: 1 + 19 + 8 reserved + info-hash + peer id
 _GREETING = b"\x13BitTorrent protocol"
 _HASH = slice(28, 48)
+_ATTEMPTS = 8
 
 
 class LegacyDoor:
-    """Listens on ``host``:``port`` (0: any) and leads admitted callers to the session at ``session``.
+    """Listens on ``port`` (0: any) of ``hosts`` and leads admitted callers to the session at ``session``.
 
     One task owns it: :meth:`run` in it, :meth:`admit` and :meth:`dismiss` from the same trio thread.
     """
 
-    def __init__(self, session: tuple[str, int], *, host: str, port: int = 0) -> None:
+    def __init__(self, session: tuple[str, int], *, hosts: Sequence[str], port: int = 0) -> None:
         self._session = session
-        self._address = (host, port)
+        self._hosts = tuple(dict.fromkeys(hosts))
+        self._wanted = port
         self._known: dict[bytes, bytes] = {}
         self._places = trio.CapacityLimiter(limits.LEGACY_CALLERS)
         self.port = 0
+
+    @property
+    def ports(self) -> dict[int, int]:
+        """IP family (4, 6) -> :attr:`port`, for every family that it listens on."""
+        return {family_of(host): self.port for host in self._hosts}
 
     def admit(self, legacy: bytes, v1: bytes) -> None:
         """Lead callers that ask for ``legacy`` (20 bytes) to the torrent ``v1`` (20 bytes)."""
@@ -46,12 +56,31 @@ class LegacyDoor:
         self._known.pop(legacy, None)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled; started once :attr:`port` is bound. Raises ``OSError`` if it cannot be."""
-        host, port = self._address
-        listeners = await trio.open_tcp_listeners(port, host=host)
+        """Serve until cancelled; started once :attr:`port` is bound on every host; ``config.port`` if it cannot be."""
+        listeners = await self._listen()
         self.port = listeners[0].socket.getsockname()[1]
         task_status.started()
         await trio.serve_listeners(self._meet, listeners)
+
+    async def _listen(self) -> list[trio.SocketListener]:
+        """The same port everywhere; one that the system chose for the first host may be taken on another."""
+        attempts = 1 if self._wanted else _ATTEMPTS
+        while True:
+            attempts -= 1
+            async with contextlib.AsyncExitStack() as opened:
+                listeners: list[trio.SocketListener] = []
+                try:
+                    for host in self._hosts:
+                        port = listeners[0].socket.getsockname()[1] if listeners else self._wanted
+                        for listener in await trio.open_tcp_listeners(port, host=host):
+                            listeners.append(await opened.enter_async_context(listener))
+                except OSError as error:
+                    if not attempts:
+                        text = f"the door for old clients cannot listen on {host} port {port}: {error.strerror}"
+                        raise LocalFault("config.port", text) from error
+                else:
+                    opened.pop_all()
+                    return listeners
 
     async def _meet(self, caller: trio.SocketStream) -> None:
         async with caller:

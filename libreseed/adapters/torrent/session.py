@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from libreseed import limits
+from libreseed.adapters.listening import listen_addresses, settle_ports
 from libreseed.adapters.torrent.events import Address
 from libreseed.adapters.torrent.nodelay import set_nodelay
 from libreseed.adapters.torrent.settings import SessionOptions, session_settings
 from libreseed.adapters.torrent.status import SessionTotals, read_totals
 from libreseed.adapters.torrent.torrent import Torrent, file_names
+from libreseed.adapters.torrent.udp_ports import give_back
+from libreseed.dht.addresses import family_of
 from libreseed.errors import ContentRejected, LocalFault, NotFound
 from libreseed.ids import ReleaseId, TorrentV2Hash
 from libreseed.torrent.bitfield import unpack_bitfield
@@ -39,13 +43,14 @@ class TorrentSession:
         self._torrents: dict[Any, Torrent] = {}
         self._leaving: dict[Any, trio.Event] = {}  # handles whose torrents are being taken out
         self._ports: dict[str, int] = {}
+        self._udp: set[Address] = set()
         self._listen_error = ""
-        self._listen_changed = trio.Event()
         self._totals: list[tuple[trio.Event, list[SessionTotals]]] = []
 
     # --- life ------------------------------------------------------------------------------------------------------
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Started once every listen address is bound; raises ``config.port`` if one is not."""
+        self.options = replace(self.options, listen=settle_ports(await listen_addresses(self.options.listen)))
         reader, writer = socket.socketpair()
         reader.setblocking(False)
         writer.setblocking(False)  # a blocking one would hang libtorrent's thread once it is full
@@ -54,7 +59,9 @@ class TorrentSession:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._pump, reader)
-                await self._wait_listening()
+                await self._demand_listening()
+                if not self.options.udp:
+                    give_back(self._udp)
                 set_nodelay()
                 task_status.started()
                 await trio.sleep_forever()
@@ -68,6 +75,11 @@ class TorrentSession:
     def port(self) -> int:
         """The TCP port of the first listen address."""
         return self.addresses[0][1]
+
+    @property
+    def ports(self) -> dict[int, int]:
+        """IP family (4, 6) -> the TCP port of its first listen address."""
+        return {family_of(host): port for host, port in reversed(self.addresses)}
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -218,24 +230,25 @@ class TorrentSession:
             raise trio.ClosedResourceError("the torrent session is not running")
         return self._session
 
-    async def _wait_listening(self) -> None:
-        while not all(host in self._ports for host, _ in self.options.listen):
-            if self._listen_error:
-                raise LocalFault("config.port", self._listen_error)
-            await self._listen_changed.wait()
-            self._listen_changed = trio.Event()
+    async def _demand_listening(self) -> None:
+        """libtorrent says nothing of an address that no device has; its statistics come after all that it says."""
+        await self.totals()
+        for host, port in self.options.listen:
+            if host not in self._ports:
+                reason = self._listen_error or "the address is not this machine's"
+                raise LocalFault("config.port", f"cannot listen on {host} port {port}: {reason}")
 
     def _on_listening(self, alert: Any) -> None:
+        host, port = str(alert.address), int(alert.port)
         if str(alert.socket_type) == "tcp":
-            host = str(alert.address)
-            self._ports.setdefault(host, int(alert.port))
+            self._ports.setdefault(host, port)
             # libtorrent binds "any address" as one socket for each address of the machine.
-            self._ports.setdefault("::" if ":" in host else "0.0.0.0", int(alert.port))  # noqa: S104
-            self._listen_changed.set()
+            self._ports.setdefault("::" if ":" in host else "0.0.0.0", port)  # noqa: S104
+        elif str(alert.socket_type) == "udp":
+            self._udp.add((host, port))
 
     def _on_listen_failed(self, alert: Any) -> None:
-        self._listen_error = str(alert.message())
-        self._listen_changed.set()
+        self._listen_error = f"{alert.error.message()} ({alert.socket_type})"
 
     def _on_removed(self, alert: Any) -> None:
         gone = self._leaving.pop(alert.handle, None)

@@ -22,12 +22,14 @@ _KIB, _MIB = 2**10, 2**20
 class SessionOptions:
     """How a session listens and how much it may use. Rates are bytes per second, 0 meaning no limit.
 
-    ``listen`` are the addresses to bind (port 0: the system chooses). ``utp`` dials peers over uTP too: slow, but the
-    only way between two hosts that are both behind a NAT.
+    ``listen`` are the addresses to bind, or names of them (port 0: the system chooses). ``utp`` dials peers over uTP
+    too: slow, but the only way between two hosts that are both behind a NAT. Without ``udp`` only TCP ports are kept:
+    no uTP either way, and the UDP ports of the same numbers are free for others once the session runs.
     """
 
     listen: tuple[Address, ...] = (("127.0.0.1", 0),)
     utp: bool = False
+    udp: bool = True
     upload_limit: int = 0
     download_limit: int = 0
     connections: int = 500
@@ -55,8 +57,8 @@ def session_settings(options: SessionOptions) -> dict[str, SettingValue]:
         "enable_natpmp": False,
         "enable_ip_notifier": False,
         # Ordinary clients try uTP first and lose 3 s if nobody answers; ourselves, we dial TCP: 160 MB/s against 16.
-        "enable_incoming_utp": True,
-        "enable_outgoing_utp": options.utp,
+        "enable_incoming_utp": options.udp,
+        "enable_outgoing_utp": options.utp and options.udp,
         "upload_rate_limit": options.upload_limit,
         "download_rate_limit": options.download_limit,
         "ignore_limits_on_local_network": False,
