@@ -151,7 +151,11 @@ class SeedStore:
         """Make the directories (0700), take the lock, clear what a crash left; raises ``storage.locked``."""
         store = cls(state_dir)
         for folder in (state_dir, store.releases, store.indexes, store.quarantine):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            except (FileNotFoundError, NotADirectoryError) as error:  # its place is at fault: it is no input file
+                message = f"the state directory {state_dir} cannot be made: {error.strerror}"
+                raise LocalFault("storage.permission", message) from error
         descriptor = os.open(state_dir / "seeder.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             try:

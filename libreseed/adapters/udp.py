@@ -322,7 +322,7 @@ class DhtNode:
         """A full node without bootstrap addresses may be the first of its network; everyone else needs somebody."""
         if answers or not self._expects_others:
             return
-        named = ", ".join(f"{host}:{port}" for host, port in self._options.bootstrap) or "none given"
+        named = ", ".join(_text(*endpoint) for endpoint in self._options.bootstrap) or "none given"
         raise TransportFault("source.no-bootstrap", f"no DHT node answers (bootstrap: {named})")
 
     # --- names and saved nodes --------------------------------------------------------------------------------------
@@ -367,6 +367,10 @@ async def _resolve(host: str, port: int) -> list[Endpoint]:
         infos = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_DGRAM)
         return [cast("Endpoint", address[:2]) for *_, address in infos]
     return []
+
+
+def _text(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _is_numeric(host: str) -> bool:

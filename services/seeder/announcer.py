@@ -59,6 +59,7 @@ class Announcer:
         self._changed = trio.Event()
         self._waiting = False  # for the first other node of the network
         self._met = False  # another node, in this run
+        self._silence = ""  # what was said of a DHT that does not answer, while it does not
         self.puts = 0
         self.put_failures = 0
         self.announces = 0
@@ -142,17 +143,30 @@ class Announcer:
             try:
                 fault = await self._attempt(duty)
             except TransportFault as error:
+                self._say_silence(error.message)
+                self.put_failures += duty.kind == "record"
                 fault = error.message
+            else:
+                self._say_silence("")
         now = trio.current_time()
         if fault and alone:
             self._wait_for_others(duty, now)
         elif fault:
-            _LOG.info("%s: %s failed: %s", duty.owner, duty.kind, fault)
+            if fault != self._silence:
+                _LOG.info("%s: %s failed: %s", duty.owner, duty.kind, fault)
             self._upkeep.failed(duty, now, fault)
         else:
             self._upkeep.succeeded(duty, now)
         places.release()
         self._changed.set()
+
+    def _say_silence(self, fault: str) -> None:
+        """Once for all duties, of which there may be thousands; what each suffers is in its alarm and in ``status``."""
+        if fault and fault != self._silence:
+            _LOG.warning("nothing can be announced: %s; trying again", fault)
+        elif self._silence and not fault:
+            _LOG.info("the DHT answers again")
+        self._silence = fault
 
     async def _attempt(self, duty: Duty) -> str:
         """Do it once; returns what went wrong, empty when it was confirmed."""

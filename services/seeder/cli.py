@@ -23,7 +23,7 @@ from .report import describe_added, describe_list, describe_scrub, describe_stat
 __all__ = ["main"]
 
 _EXAMPLES = """\
-  libreseed-seeder run --state-dir /var/lib/seeder --bootstrap dht.example.org:6891
+  libreseed-seeder run --state-dir /var/lib/seeder --bootstrap dht.example.org:6892
   libreseed-seeder add ./out/demo@1.0.0 --state-dir /var/lib/seeder
   libreseed-seeder status --json
 """

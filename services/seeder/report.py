@@ -43,8 +43,7 @@ def describe_status(answer: Answer) -> str:
         f"state      {answer['state_dir']}, {human_bytes(store['used_bytes'])}{quota} used",
         f"swarm      {', '.join(answer['listen'])}; {answer['peers']} peers, "
         f"up {human_bytes(answer['up_rate'])}/s, {human_bytes(answer['uploaded'])} since the start",
-        f"dht        {', '.join(answer['dht']['listen'])}; {answer['dht']['nodes']} nodes"
-        + (", no other is known yet: answers for its own records itself" if answer["dht"]["alone"] else ""),
+        f"dht        {', '.join(answer['dht']['listen'])}; {answer['dht']['nodes']} nodes" + _company(answer["dht"]),
         "releases   "
         + ", ".join(f"{releases[key]} {key}" for key in ("total", "seeding", "checking", "damaged", "broken")),
         f"announce   {announce['puts']} puts, {announce['put_failures']} failed; {announce['late_count']} overdue",
@@ -56,6 +55,12 @@ def describe_status(answer: Answer) -> str:
         for late in announce["late"][:10]
     ]
     return "\n".join(lines)
+
+
+def _company(dht: Answer) -> str:
+    if dht["alone"]:
+        return ", no other is known yet: answers for its own records itself"
+    return "" if dht["nodes"] else ": none has answered"
 
 
 def _state(one: Answer) -> str:

@@ -317,13 +317,17 @@ async def test_everything_is_announced_at_once_and_again_every_interval(
 
 
 async def test_a_silent_dht_is_retried_with_growing_pauses_and_reported_late(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     node = _FakeNode()
     node.answers = False
     async with _announcing(node, tmp_path) as announcer:
         announcer.keep("demo", _findable())
-        await trio.sleep(3600)
+        await trio.sleep(900)
+        assert caplog.messages == ["nothing can be announced: no DHT node answers; trying again"]
+        assert announcer.put_failures >= 3
+        await trio.sleep(2700)
         puts = [at for what, at in node.calls if what == "put"]
         assert 6 <= len(puts) <= 14  # 15, 30, 60 ... seconds
         assert announcer.lags().keys() == {"demo", "name:demo"}
@@ -332,7 +336,7 @@ async def test_a_silent_dht_is_retried_with_growing_pauses_and_reported_late(
         assert {one["kind"] for one in late} == {"record", "peers-v1", "peers-v2", "name"}  # type: ignore[attr-defined]
         node.answers = True
         await trio.sleep(3700)
-        assert announcer.lags() == {}
+        assert announcer.lags() == {} and caplog.messages.count("the DHT answers again") == 1
 
 
 async def test_the_first_node_of_a_network_is_not_late_and_tells_the_second_at_once(
