@@ -89,14 +89,14 @@ def json_of(line: Sequence[object]) -> dict[str, object]:
     return json.loads(done.stdout)
 
 
-def build(tree: Path, out: Path, name: str, key: Path) -> Path:
+def build(tree: Path, out: Path, name: str, key: Path, *flags: str) -> Path:
     """Package ``tree``; returns the release folder."""
     if not key.exists():
         json_of(command("libreseed-packager", "keygen", "--out", key, "--no-passphrase", "--json"))
     line = command(
         "libreseed-packager", "build", tree, "--name", name, "--version", "1.0.0", "--key", key, "--out", out
     )
-    json_of([*line, "--json"])
+    json_of([*line, *flags, "--json"])
     return out / f"{name}@1.0.0"
 
 
