@@ -8,11 +8,9 @@ and file IO run in threads. Write order: a chunk is hashed from the disk, then j
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import trio
 
@@ -21,8 +19,8 @@ from libreseed.adapters.chunk_ledger import ChunkLedger, FetchTotals
 from libreseed.adapters.chunk_store import ChunkStore
 from libreseed.adapters.prefix_hash import PrefixHash
 from libreseed.adapters.recovery import Findings, journal_for, store_of
+from libreseed.adapters.single_chunks import Salvage, SingleChunks
 from libreseed.adapters.store import Workspace
-from libreseed.adapters.stripe_io import write_at
 from libreseed.adapters.torrent.events import (
     Address,
     PeerBanned,
@@ -35,28 +33,19 @@ from libreseed.adapters.torrent.events import (
 from libreseed.adapters.torrent.torrent import Torrent, TorrentStatus
 from libreseed.errors import ContentRejected, LocalFault
 from libreseed.ids import Sha256Digest
-from libreseed.repair.chunkmap import ChunkMap
 from libreseed.resolve.engine import Resolution
 from libreseed.resolve.fetch_plan import FetchPlan, Need
 from libreseed.resolve.journal import Kind, Origin
-from libreseed.resolve.piece_map import Chunk, Salvaged
+from libreseed.resolve.piece_map import Chunk
 from libreseed.resolve.swarm_view import PeerOffer
 from libreseed.torrent.bitfield import unpack_bitfield
 from libreseed.torrent.layout import TorrentLayout
 
-__all__ = ["ContentFetch", "Salvage"]
+__all__ = ["ContentFetch"]
 
 _STATUS_S = 0.25  # between snapshots of the swarm while the fetch lasts
 _PREFIX_STEP = 4 * 2**20  # bytes of verified prefix that are worth a trip to a thread
 _BATCH_CHUNKS = 1638  # about 8 MiB: what one trip to a thread hashes at most
-
-
-class Salvage(Protocol):
-    """Asks peers for single chunks; writes none of them."""
-
-    async def __call__(  # noqa: D102
-        self, chunk_map: ChunkMap, wants: Sequence[Chunk], peers: Sequence[Address]
-    ) -> Salvaged: ...
 
 
 class ContentFetch:
@@ -82,7 +71,7 @@ class ContentFetch:
         self._space = space
         self._layout = layout
         self._torrent = torrent
-        self._salvage = salvage
+        self._singles = SingleChunks(self.plan, space, layout, salvage)
         self._heard = heard if heard is not None else set()  # grows while peers are looked up
         self._on_chunks = on_chunks
         self._on_step = on_step
@@ -91,6 +80,7 @@ class ContentFetch:
         self._pending: list[tuple[Kind, range]] = []  # chunks of finished pieces
         self._probes: list[tuple[Kind, range]] = []  # chunks of failed pieces
         self._addresses: set[Address] = set()
+        self._sources = 0  # addresses that the plan knows of
         self._news = trio.Event()
         self._work = trio.Event()
         self._busy = False
@@ -192,6 +182,9 @@ class ContentFetch:
         offers = [PeerOffer(peer.address, peer.have, peer.downloaded) for peer in status.peers]
         self._addresses = {peer.address for peer in status.peers}
         self.contributors.update((peer.address, peer.downloaded) for peer in status.peers)
+        if len(self._heard) > self._sources:
+            self._sources = len(self._heard)
+            self.plan.source_heard(trio.current_time())
         if self.plan.swarm.banned:
             # A ban closes more connections than the peer's own; nobody without fault may stay away because of it.
             others = (self._heard | self.contributors.keys()) - self.plan.swarm.banned
@@ -326,6 +319,24 @@ class ContentFetch:
         self._report()
         await self._give_back()
 
+    async def _ask_for_chunks(self, wants: tuple[Chunk, ...]) -> None:
+        """Salvage: single chunks from peers whose pieces failed, and for pieces of which the rest is here."""
+        found = await self._singles.ask(self._resolution.map, _given(self._store), wants, self._callable)
+        for kind in Kind:
+            chunks = sorted(chunk for found_kind, chunk in found if found_kind is kind)
+            self._count(kind, Origin.PEER, chunks, b"\1" * len(chunks))
+        self._singles.done(wants, self._callable(), trio.current_time())
+        await self._give_back()
+        self._report()
+        self._wake()
+
+    def _callable(self) -> list[Address]:
+        """Every address that may answer a call: where peers are known to listen before where they come from."""
+        banned = self.plan.swarm.banned
+        seen = [*sorted(banned), *self._addresses, *self.contributors]
+        heard = sorted(self._heard, key=lambda address: address not in self.contributors and address not in banned)
+        return list(dict.fromkeys([*heard, *seen]))
+
     async def _give_back(self) -> None:
         """Pieces that chunks and parity completed go to the session, which offers them to the swarm."""
         if self._torrent is None:
@@ -335,42 +346,6 @@ class ContentFetch:
             span = self._layout.span(piece)
             data = await trio.to_thread.run_sync(_read_at, path, span.offset, span.length)
             self._torrent.give(piece, data)
-
-    async def _ask_for_chunks(self, wants: tuple[Chunk, ...]) -> None:
-        """Salvage: single chunks from peers whose pieces failed, and for pieces of which the rest is here."""
-        result = Salvaged({}, set())
-        try:
-            if self._salvage is not None:
-                peers = [*self.plan.swarm.banned, *(self._addresses - self.plan.swarm.banned)]
-                result = await self._salvage(self._resolution.map, wants, peers)
-            await trio.to_thread.run_sync(self._write_chunks, result.found)
-        finally:
-            self.plan.salvaging = False
-        found = result.found
-        for kind in Kind:
-            chunks = sorted(chunk for found_kind, chunk in found if found_kind is kind)
-            self._count(kind, Origin.PEER, chunks, b"\1" * len(chunks))
-        self.plan.salvaged(wants, result, trio.current_time())
-        await self._give_back()
-        self._report()
-        self._wake()
-
-    def _write_chunks(self, found: dict[Chunk, bytes]) -> None:
-        """Write verified chunks; in a thread. The parity file is only read by the repair, which verifies it again."""
-        store = _given(self._store)
-        for (kind, chunk), data in found.items():
-            if kind is Kind.DATA:
-                store.write_chunk(chunk, data)
-        parity = [(chunk, data) for (kind, chunk), data in found.items() if kind is Kind.PARITY]
-        if len(parity) < len(found):
-            store.sync()
-        if parity:
-            descriptor = os.open(self._space.swarm / self._layout.parity.name, os.O_WRONLY | os.O_CREAT, 0o644)
-            try:
-                for chunk, data in parity:
-                    write_at(descriptor, data, chunk * limits.CHUNK_BYTES)
-            finally:
-                os.close(descriptor)
 
 
 def _portion(pending: list[tuple[Kind, range]]) -> tuple[list[tuple[Kind, range]], list[tuple[Kind, range]]]:

@@ -63,6 +63,7 @@ class FetchPlan:
         self._revision = 0
         self.salvaging = False  # the owner is asking peers for single chunks right now
         self._patience_s = patience_s
+        self._silence_s = silence_s
         self._failures: dict[int, int] = {}
         self._by_chunk: set[int] = set()  # pieces left to single chunks and parity
         self._parity_pieces: set[int] = set()
@@ -72,6 +73,7 @@ class FetchPlan:
         self._unanswered = 0
         self._banned_at = -1.0
         self._news_at = now  # when anything useful last happened
+        self._progress_at = now  # when anything was last verified
 
     @property
     def revision(self) -> tuple[int, int]:
@@ -88,7 +90,7 @@ class FetchPlan:
     def piece_done(self, piece: int, now: float) -> tuple[Kind, range] | None:
         """A piece passed the session's check: which chunks are now whole on disk and must be verified, if any."""
         self._by_chunk.discard(piece)
-        self._news_at = now
+        self._news_at = self._progress_at = now
         alone = self._map_alone()
         whole = self.pieces.finish(piece)
         self._revision += alone != self._map_alone()
@@ -106,7 +108,7 @@ class FetchPlan:
         flags = self.verified.data if kind is Kind.DATA else self.verified.parity
         for chunk in chunks:
             flags[chunk] = 1
-        self._news_at = now
+        self._news_at = self._progress_at = now
         self._revision += not by_session
 
     def chunks_bad(self, kind: Kind, chunks: Iterable[int]) -> None:
@@ -119,19 +121,22 @@ class FetchPlan:
     def salvaged(self, wants: Iterable[Chunk], result: Salvaged, now: float) -> None:
         """Peers were asked for these chunks one by one. A piece that never failed is left to the session again.
 
-        Who gave no answer at all is asked again, ``limits.SALVAGE_ATTEMPTS`` times.
+        When nobody gives any answer, ``limits.SALVAGE_ATTEMPTS`` times, they are asked for no more until there is news
+        of a peer; which says nothing about the chunks.
         """
-        refused = result.refused
-        if not refused and not result.found:
-            self._unanswered += 1
-            refused = set(wants) if self._unanswered >= limits.SALVAGE_ATTEMPTS else refused
-        else:
-            self._unanswered = 0
-        for kind, chunk in refused:
-            self._refused.add((kind, chunk))
-            self._by_chunk -= {p for p in self.pieces.pieces_of(kind, chunk) if p not in self._failures}
+        if result.found:
+            self._progress_at = now
+        self._unanswered = 0 if result.found or result.refused else self._unanswered + 1
+        self._refused |= result.refused
+        for wanted in wants if self._nobody_answers else result.refused:
+            self._by_chunk -= {p for p in self.pieces.pieces_of(*wanted) if p not in self._failures}
         self._news_at = now
         self._revision += 1
+
+    def source_heard(self, now: float) -> None:
+        """There is another address to ask; which renews no patience, because addresses cost nothing."""
+        if now < self._alive_at + self._patience_s:
+            self._unanswered = 0
 
     def peer_banned(self, address: tuple[str, int], now: float) -> None:
         """The session banned a peer: chunks that could not be salvaged before may be had from one that is new."""
@@ -148,7 +153,7 @@ class FetchPlan:
             self._readmitted.setdefault(address, []).append(self.pieces.finished)
         self.swarm.forgive(addresses)
         self._leave_to_chunks(self._failures)
-        self._news_at = now
+        self._news_at = self._progress_at = now  # they gave good pieces since, and get the time to give more
 
     def take_probes(self) -> list[tuple[Kind, range]]:
         """Chunks of pieces that failed: most of their bytes are on disk, and mostly good. To be verified there."""
@@ -186,8 +191,8 @@ class FetchPlan:
         if self.verified.complete:
             return Decision(Need.DONE)
         salvage = self._single_chunks() if self.pieces.chunk_map_done() and not self.salvaging else ()
-        if salvage or self._on_offer(self.layout.chunks) or self._on_offer(self.layout.tgz):
-            return Decision(Need.MORE, salvage, until=self.swarm.next_silence())
+        if salvage or self._on_offer(self.layout.chunks, now) or self._on_offer(self.layout.tgz, now):
+            return Decision(Need.MORE, salvage, until=self._next_doubt(now))
         settled = self._banned_at + (limits.FETCH_QUIET_SECONDS if self.swarm.had_others else 0)
         unseen = self.swarm.updated_at <= settled or self.swarm.strangers
         if self.swarm.banned and unseen and now < self._banned_at + self._patience_s:
@@ -196,7 +201,8 @@ class FetchPlan:
             return Decision(Need.MORE, readmit=readmit)
         if not self.pieces.chunk_map_done():
             return self._wait(now)
-        quiet_until = max(self.swarm.changed_at, self._news_at) + limits.FETCH_QUIET_SECONDS
+        changed_at = min(self.swarm.changed_at, self._alive_at + self._silence_s)
+        quiet_until = max(changed_at, self._news_at) + limits.FETCH_QUIET_SECONDS
         plan = plan_repair(self.verified)
         if not plan.short and (self._parity_pieces or now >= quiet_until or not self.swarm.peers):
             return Decision(Need.DECODE)
@@ -214,16 +220,19 @@ class FetchPlan:
         if not pieces <= self._parity_pieces:
             self._parity_pieces |= pieces
             self._revision += 1
-        if any(self._wished(piece) and self.swarm.offers(piece) for piece in pieces):
-            return Decision(Need.MORE, until=self.swarm.next_silence())
+        if any(self._wished(piece) and self._offered(piece, now) for piece in pieces):
+            return Decision(Need.MORE, until=self._next_doubt(now))
         hoped = bytes(offered[j] or (Kind.PARITY, j) not in self._refused for j in range(len(offered)))
         if salvage := self._from_banned(Kind.PARITY, wanted_parity(self.verified, hoped)):
             return Decision(Need.MORE, salvage)
         return self._wait(now, plan)
 
     def _wait(self, now: float, plan: RepairPlan | None = None) -> Decision:
-        """Nothing that is lacking is on offer: hope ``patience_s`` seconds for another peer, then say what lacks."""
-        until = max(self._news_at, self.swarm.changed_at) + self._patience_s
+        """Nothing that is lacking is on offer: hope ``patience_s`` seconds for another peer, then say what lacks.
+
+        Who claims to have it gets the time to prove that besides; only what is verified or delivered renews either.
+        """
+        until = self._alive_at + self._patience_s + (self._silence_s if self.swarm.speaking else 0)
         if now < until or self.salvaging:
             return Decision(Need.MORE, until=max(until, now + 0.1))
         raise self.verdict(plan)
@@ -234,7 +243,8 @@ class FetchPlan:
 
     def verdict(self, plan: RepairPlan | None = None) -> LibreSeedError:
         """Why it cannot be completed, from what is known now."""
-        if self.pieces.chunk_map_done() and self.swarm.peers + len(self.swarm.banned) > 0:
+        asked = not (self._nobody_answers and self.swarm.banned)  # else their good chunks are only out of reach
+        if asked and self.pieces.chunk_map_done() and self.swarm.peers + len(self.swarm.banned) > 0:
             try:
                 (plan or plan_repair(self.verified)).require_repairable()
             except LibreSeedError as error:
@@ -242,7 +252,8 @@ class FetchPlan:
         evidence = {"peers": self.swarm.peers, "silent": len(self.swarm.silent), "banned": len(self.swarm.banned)}
         if not self.swarm.peers and not self.swarm.banned:
             return TransportFault("source.none", "no peer that holds any of the release answered", evidence=evidence)
-        message = f"the {self.swarm.peers} peers found do not offer or deliver what is lacking"
+        peers = self.swarm.peers + len(self.swarm.banned)
+        message = f"the {peers} peers found do not offer or deliver what is lacking"
         return TransportFault("source.incomplete", message, evidence=evidence)
 
     def _leave_to_chunks(self, pieces: Iterable[int]) -> None:
@@ -263,11 +274,32 @@ class FetchPlan:
             0 < failures < limits.PIECE_FAILURES_MOST and self.swarm.offers_clean(piece)
         )
 
-    def _on_offer(self, file: LayoutFile) -> bool:
+    @property
+    def _alive_at(self) -> float:
+        """When anything was last verified or delivered: connections and claims cost nothing, and prove nothing."""
+        return max(self._progress_at, self.swarm.delivered_at)
+
+    @property
+    def _nobody_answers(self) -> bool:
+        return self._unanswered >= limits.SALVAGE_ATTEMPTS
+
+    def _offered(self, piece: int, now: float) -> bool:
+        """Whether somebody offers ``piece`` who delivered before, or may still prove it: ever new peers that claim
+        everything and deliver nothing must neither keep a fetch alive nor keep it from using parity."""
+        if now < self._alive_at + self._silence_s:
+            return self.swarm.offers(piece)
+        return self.swarm.offers_proven(piece)
+
+    def _next_doubt(self, now: float) -> float | None:
+        """When an offer may stop counting."""
+        doubt, silence = self._alive_at + self._silence_s, self.swarm.next_silence()
+        return doubt if now < doubt and (silence is None or doubt < silence) else silence
+
+    def _on_offer(self, file: LayoutFile, now: float) -> bool:
         """Whether a peer offers a wished piece of ``file``."""
         is_map = file is self.layout.chunks
         return any(
-            self.swarm.offers(piece) and (self._wished(piece) if not is_map else not self.pieces.has(piece))
+            self._offered(piece, now) and (self._wished(piece) if not is_map else not self.pieces.has(piece))
             for piece in file.pieces
         )
 
@@ -294,13 +326,13 @@ class FetchPlan:
 
     def _single_chunks(self) -> tuple[Chunk, ...]:
         """Missing chunks of pieces that are left to single chunks, as long as anybody can be asked."""
-        if not self._by_chunk or not (self.swarm.speaking or self.swarm.banned):
+        if not self._by_chunk or self._nobody_answers or not (self.swarm.speaking or self.swarm.banned):
             return ()
         wants = {(kind, chunk) for piece in self._by_chunk for kind, chunk in self.pieces.missing_in(piece)}
         return tuple(sorted(wants - self._refused))
 
     def _from_banned(self, kind: Kind, chunks: Iterable[int]) -> tuple[Chunk, ...]:
         """Peers whose pieces failed can still hold good chunks of everything."""
-        if not self.swarm.banned:
+        if not self.swarm.banned or self._nobody_answers:
             return ()
         return tuple((kind, chunk) for chunk in chunks if (kind, chunk) not in self._refused)

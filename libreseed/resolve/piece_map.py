@@ -6,11 +6,12 @@ are finished. Knows nothing of peers or wishes. Owned by one task.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from libreseed import limits
 from libreseed.repair.plan import Verified
 from libreseed.resolve.journal import Kind
+from libreseed.resolve.swarm_view import Address
 from libreseed.torrent.layout import LayoutFile, TorrentLayout
 
 __all__ = ["Chunk", "PieceMap", "Salvaged"]
@@ -20,10 +21,15 @@ Chunk = tuple[Kind, int]
 
 @dataclass(frozen=True, slots=True)
 class Salvaged:
-    """What asking peers for single chunks gave: verified chunks, and those that were answered and not found."""
+    """What asking peers for single chunks gave: verified chunks, and those that were answered and not found.
+
+    ``by_peer`` says who answered, and which chunks each answered wrongly or does not serve; ``silent`` who did not.
+    """
 
     found: dict[Chunk, bytes]
     refused: set[Chunk]
+    by_peer: dict[Address, set[Chunk]] = field(default_factory=dict)
+    silent: set[Address] = field(default_factory=set)
 
 
 class PieceMap:

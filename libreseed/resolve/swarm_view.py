@@ -43,6 +43,8 @@ class SwarmView:
         self._tainted: set[Address] = set()
         self._union = 0
         self._clean = 0
+        self._proven = 0
+        self.delivered_at = 0.0  # when a peer last delivered anything
         self.changed_at = 0.0
         self.updated_at = 0.0
         self.had_others = False  # whether a peer was ever seen that was never banned
@@ -76,15 +78,19 @@ class SwarmView:
         current: dict[Address, _Known] = {}
         self.strangers = 0
         for peer in peers:
+            before_it = self._known.get(peer.address)
+            if peer.downloaded > (before_it.downloaded if before_it else 0) and peer.address not in self._banned:
+                self.delivered_at = now
             self.strangers += not peer.have and peer.address not in self._banned
             if peer.have and peer.address not in self._banned:
                 current[peer.address] = self._judge(peer, wish, now)
         self._known = current
         self._silent = {address for address, known in current.items() if now - known.active_at >= self._silence_s}
-        self._union = self._clean = 0
+        self._union = self._clean = self._proven = 0
         for address, known in current.items():
             if address not in self._silent:
                 self._union |= known.offer
+                self._proven |= known.offer if known.downloaded else 0
                 self._clean |= known.offer if address not in self._tainted else 0
         self.updated_at = now
         self.had_others |= bool(current.keys() - self._tainted)
@@ -112,6 +118,10 @@ class SwarmView:
     def offers(self, piece: int) -> bool:
         """Whether a speaking peer says that it has ``piece``."""
         return bool(self._union >> (self._bits - 1 - piece) & 1)
+
+    def offers_proven(self, piece: int) -> bool:
+        """Whether a speaking peer that has delivered anything says that it has ``piece``."""
+        return bool(self._proven >> (self._bits - 1 - piece) & 1)
 
     def offers_clean(self, piece: int) -> bool:
         """Whether a speaking peer that never was banned says that it has ``piece``."""

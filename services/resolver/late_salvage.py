@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from libreseed.adapters.torrent.events import Address
@@ -21,7 +21,9 @@ class LateSalvage:
     info_hash: bytes
     patience_s: float
 
-    async def __call__(self, chunk_map: ChunkMap, wants: Sequence[Chunk], peers: Sequence[Address]) -> Salvaged:
+    async def __call__(
+        self, chunk_map: ChunkMap, wants: Sequence[Chunk], peers: Mapping[Address, Collection[Chunk]]
+    ) -> Salvaged:
         """Ask ``peers`` for single chunks."""
         from libreseed.adapters.salvage import ChunkSalvage
 

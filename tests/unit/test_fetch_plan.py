@@ -15,6 +15,7 @@ from libreseed.repair.plan import Verified, plan_repair
 from libreseed.resolve.fetch_plan import FetchPlan, Need
 from libreseed.resolve.journal import Kind
 from libreseed.resolve.piece_map import PieceMap, Salvaged
+from libreseed.resolve.salvage_roster import SalvageRoster
 from libreseed.resolve.swarm_view import PeerOffer
 from libreseed.torrent.bitfield import pack_bitfield
 from libreseed.torrent.layout import TorrentLayout
@@ -338,3 +339,134 @@ def test_pieces_completed_by_repair_go_back_to_the_swarm() -> None:
     swarm = Simulation([*CHUNKS, *PARITY, *(piece for piece in DATA if piece != lost)])
     swarm.run()
     assert swarm.plan.pieces.completed_without_session() == [lost]
+
+
+# --- claims without deeds ------------------------------------------------------------------------------------------
+
+
+class Crowd(Simulation):
+    """Once a second a peer nobody has seen before claims everything; none of them ever sends a byte."""
+
+    def look(self) -> None:
+        second = int(self.now)
+        stranger = (f"10.0.0.{second % 250}", second)
+        if stranger not in self.peers:
+            self.peers[stranger] = set(range(LAYOUT.piece_count))
+            self.sent[stranger] = 0
+            self.mute.add(stranger)
+            gone = (f"10.0.0.{(second - 2) % 250}", second - 2)
+            self.peers.pop(gone, None)
+        super().look()
+
+
+def test_ever_new_silent_peers_do_not_keep_a_fetch_alive() -> None:
+    crowd = Crowd(patience_s=5, silence_s=3)
+    began = crowd.now
+    with pytest.raises(TransportFault) as caught:
+        crowd.run(60)
+    assert caught.value.reason == "source.incomplete"
+    assert crowd.now - began < 5 + 3 + 1
+
+
+def test_ever_new_silent_peers_do_not_keep_a_fetch_alive_that_got_somewhere() -> None:
+    crowd = Crowd([*CHUNKS, *DATA[40:]], patience_s=5, silence_s=3)
+    began = crowd.now
+    with pytest.raises(ContentRejected) as caught:
+        crowd.run(60)
+    assert caught.value.reason == "repair.beyond"
+    assert crowd.now - began < 2 * (5 + 3) + 1
+
+
+def test_ever_new_silent_peers_do_not_keep_parity_from_being_used() -> None:
+    lost = DATA[20]
+    crowd = Crowd([*CHUNKS, *PARITY, *(piece for piece in DATA if piece != lost)], patience_s=5, silence_s=3)
+    crowd.check_wish = lambda _: None  # type: ignore[method-assign]  # their claims to data are what is to be ignored
+    crowd.run()
+    assert crowd.plan.verified.complete
+
+
+def test_latecomer_that_delivers_is_waited_for() -> None:
+    swarm = Simulation([*CHUNKS, *DATA[40:]], patience_s=5, silence_s=3)
+    with pytest.raises(AssertionError, match="neither done nor given up"):
+        swarm.run(4.5)
+    swarm.peers[TWO] = set(DATA)
+    swarm.sent[TWO] = 0
+    swarm.mute = {TWO}
+    with pytest.raises(AssertionError, match="neither done nor given up"):
+        swarm.run(2)
+    swarm.mute = set()
+    swarm.run()
+    assert swarm.plan.verified.complete
+
+
+# --- single chunks: who refused, and who only gave no answer --------------------------------------------------------
+
+
+def banned_with_everything_else_fetched() -> Simulation:
+    """The only peer gave all but one stretch of pieces, then failed and was banned and may not come back."""
+    swarm = Simulation([])
+    for piece in [*CHUNKS, *DATA[40:]]:
+        swarm.finish(piece)
+    swarm.plan.swarm.ban(ONE, swarm.now)
+    swarm.plan.readmitted([ONE], swarm.now)
+    swarm.plan.readmitted([ONE], swarm.now)
+    swarm.plan.peer_banned(ONE, swarm.now)
+    swarm.now += limits.FETCH_QUIET_SECONDS + TICK
+    swarm.look()
+    return swarm
+
+
+def test_address_that_does_not_answer_refuses_nothing() -> None:
+    swarm = banned_with_everything_else_fetched()
+    for _ in range(limits.SALVAGE_ATTEMPTS):
+        wants = swarm.plan.decide(swarm.now).salvage
+        assert wants
+        swarm.plan.salvaged(wants, Salvaged({}, set()), swarm.now)
+    assert swarm.plan.decide(swarm.now).salvage == ()
+    swarm.plan.source_heard(swarm.now)
+    assert swarm.plan.decide(swarm.now).salvage == wants  # nothing was written off
+
+
+def test_peers_out_of_reach_are_no_proof_that_it_is_beyond_repair() -> None:
+    swarm = banned_with_everything_else_fetched()
+    for _ in range(limits.SALVAGE_ATTEMPTS):
+        swarm.plan.salvaged(swarm.plan.decide(swarm.now).salvage, Salvaged({}, set()), swarm.now)
+    with pytest.raises(TransportFault) as caught:
+        swarm.run()
+    assert caught.value.reason == "source.incomplete"
+
+
+def test_refused_by_all_that_answered_is_beyond_repair() -> None:
+    swarm = banned_with_everything_else_fetched()
+    with pytest.raises(ContentRejected) as caught:
+        swarm.run()  # the simulation's peers refuse every single chunk
+    assert caught.value.reason == "repair.beyond"
+
+
+A, B, C = (Kind.DATA, 1), (Kind.DATA, 2), (Kind.PARITY, 1)
+
+
+def test_roster_refuses_only_what_was_answered_and_nobody_else_can_be_asked_for() -> None:
+    roster = SalvageRoster()
+    assert roster.to_ask([ONE, TWO], [A, B]) == {ONE: frozenset(), TWO: frozenset()}
+    roster.note(Salvaged({}, {A}, {ONE: {A}}, {TWO}))
+    assert roster.refused([ONE, TWO], [A, B, C]) == set()  # TWO may still answer
+    assert roster.to_ask([ONE, TWO], [A]) == {TWO: frozenset()}
+    assert roster.to_ask([ONE, TWO], [A, B]) == {ONE: {A}, TWO: frozenset()}
+    for _ in range(limits.SALVAGE_ATTEMPTS - 1):
+        roster.note(Salvaged({}, set(), {}, {TWO}))
+    assert roster.to_ask([ONE, TWO], [A]) == {}
+    assert roster.refused([ONE, TWO], [A, B, C]) == {A}  # B and C: ONE has not been asked for them
+
+
+def test_roster_takes_who_answers_once_more_for_alive() -> None:
+    roster = SalvageRoster()
+    for _ in range(2 * limits.SALVAGE_ATTEMPTS):
+        roster.note(Salvaged({}, set(), {}, {ONE}))
+        roster.note(Salvaged({}, set(), {ONE: set()}, set()))
+    assert roster.to_ask([ONE], [A]) == {ONE: frozenset()}
+
+
+def test_roster_bounds_how_many_addresses_are_called() -> None:
+    crowd = [(f"10.0.{n // 250}.{n % 250}", 9) for n in range(2 * limits.SALVAGE_ADDRESSES)]
+    assert list(SalvageRoster().to_ask([ONE, *crowd], [A])) == [ONE, *crowd][: limits.SALVAGE_ADDRESSES]
