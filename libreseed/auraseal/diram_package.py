@@ -172,7 +172,7 @@ def open_package(data: bytes | memoryview) -> DiramPackage:
         manifest[member.division, member.component] = entry
     members: dict[ComponentKey, dict[int, int]] = {key: {} for key in manifest}
     for number, member in _ordered(layout):
-        _demand_member(member, layout.entries[number], members, manifest)
+        _demand_member(member, layout.entries[number], manifest)
         members[member.division, member.component][member.part] = number
     for key, files in members.items():
         if not files:
@@ -193,7 +193,6 @@ def _ordered(layout: ZipLayout) -> Iterator[tuple[int, MemberPath]]:
 def _demand_member(
     member: MemberPath,
     entry: ZipEntry,
-    members: Mapping[ComponentKey, Mapping[int, int]],
     manifest: Mapping[ComponentKey, IntegrityEntry],
 ) -> None:
     """A member belongs to a component that is listed, in one of the two forms, with a size that is possible."""
@@ -202,7 +201,7 @@ def _demand_member(
         raise ContentRejected("auraseal.zip-path", f"{entry.path} is not in the manifest")
     listed = manifest[key]
     whole = member.part < 0
-    if whole != (listed.parts == 1) or member.part >= listed.parts or -1 in members[key]:
+    if whole != (listed.parts == 1) or member.part >= listed.parts:
         raise ContentRejected("auraseal.zip-path", f"{entry.path} where {listed.parts} parts are listed")
     frame = limits.PART_HEADER_BYTES + limits.PART_FOOTER_BYTES
     good = entry.size == listed.size if whole else frame <= entry.size <= frame + limits.CHUNK_BYTES

@@ -244,12 +244,10 @@ def _read_fields(frame: _Frame) -> ComponentShape:
     shape = ComponentShape(component, division, data_parts, total - data_parts)
     if flags != (_PARITY if number >= data_parts else 0):
         raise ContentRejected("auraseal.part-fields", f"flags {flags} in part {number} of {data_parts} data parts")
-    if number >= total or length != len(frame.payload):
-        raise ContentRejected("auraseal.part-fields", f"part {number} of {total}, {length} bytes of payload")
-    if number < data_parts:
+    if length != len(frame.payload):
+        raise ContentRejected("auraseal.part-fields", f"{length} bytes of payload where {len(frame.payload)} are")
+    if number < data_parts:  # before anything is decoded by it
         check_full_size(shape, number, int.from_bytes(frame.header[_HEAD : _HEAD + 8], "little"))
-    elif length != _CHUNK:
-        raise ContentRejected("auraseal.part-fields", f"a parity part of {length} bytes")
     return shape
 
 

@@ -211,6 +211,25 @@ def test_a_lying_parity_part_never_reaches_the_data() -> None:
     assert caught.value.reason == "auraseal.lying-part"
 
 
+def test_parity_that_decodes_to_sound_but_other_data_is_refused() -> None:
+    data, lie = (hashlib.shake_256(seed).digest(3000) for seed in (b"truth", b"other"))
+    files = part_files(build_component(lie, component=3, division=1))
+    assert reconstruct({1: files[1]}).data == lie
+    with pytest.raises(ContentRejected) as caught:
+        reconstruct({1: files[1]}, expected=_digests(data))
+    assert caught.value.reason == "auraseal.lying-part"
+    assert caught.value.evidence["parts"] == [0]
+
+
+def test_a_share_with_bytes_behind_its_payload_is_no_part() -> None:
+    (part, parity) = build_component(hashlib.shake_256(b"raw").digest(3000), component=3, division=1)
+    dirty = Part(parity.shape, 1, parity.head, parity.payload[:-1] + b"\1", b"")
+    assert part.payload == part.data
+    with pytest.raises(ContentRejected) as caught:
+        reconstruct({1: part_files([dirty])[0]})
+    assert caught.value.reason == "auraseal.lying-part"
+
+
 @pytest.mark.parametrize("number", [0, 7, 20])
 def test_parts_that_contradict_each_other_are_refused_without_digests(number: int) -> None:
     _, files = _whole(20)

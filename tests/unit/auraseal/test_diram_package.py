@@ -145,6 +145,15 @@ def test_parts_of_another_component_are_refused() -> None:
     assert caught.value.reason == "auraseal.siblings"
 
 
+def test_parts_of_another_count_are_refused() -> None:
+    files = _files()
+    other = part_files(build_component(_TEXT[:20000], component=0, division=0, parity_parts=2))
+    files |= {f"root/obinexus/src/diram-component-0.part.{at}": file for at, file in enumerate(other[:5])}
+    with pytest.raises(ContentRejected) as caught:
+        open_package(_zip(files)).component((0, 0))
+    assert caught.value.reason == "auraseal.siblings"
+
+
 def test_a_whole_component_of_other_data_is_refused() -> None:
     files = _files() | {"divisions/diram-division-100.bin": b"y"}
     package = open_package(_zip(files))

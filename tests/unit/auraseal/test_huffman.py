@@ -173,6 +173,17 @@ def test_a_bad_block_spoils_no_other() -> None:
             decode_blocks(work)
 
 
+def test_padding_is_cut_off_only_where_it_is_zero() -> None:
+    block = b"abracadabra" * 20
+    table, payload = encode_blocks([block])[0]
+    for crowd in (1, 40):
+        padded = [CodedBlock(table, payload + bytes(99), len(block), padded=True)] * crowd
+        for result in decode_each(padded):
+            assert result == huffman_decode.Decoded(block, len(payload))
+        dirty = [CodedBlock(table, payload + bytes(98) + b"\1", len(block), padded=True)] * crowd
+        assert {getattr(result, "reason", None) for result in decode_each(dirty)} == {"auraseal.huffman-payload"}
+
+
 def test_look_up_tables_stay_within_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     fibonacci = [1, 1]
     while len(fibonacci) < 17:

@@ -108,7 +108,6 @@ def test_recovery_bits_are_those_of_reedsolo(headers: list[bytes]) -> None:
     assert recovery_bits(headers) == [bytes(RSCodec(64).encode(header))[144:] for header in headers]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("which", [1, 2, 3], ids=["huffman", "parity", "raw"])
 def test_each_wrong_byte_is_healed_or_rejected(which: int) -> None:
     (file,) = part_files([_parts()[which]])
