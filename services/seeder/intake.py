@@ -27,8 +27,9 @@ from .source import SUFFIXES, Source
 from .stopping import stop_if
 from .stored import Stored
 
-__all__ = ["Found", "copy_release", "find_release", "take_in"]
+__all__ = ["Found", "copy_release", "find_release", "same_files", "take_in"]
 
+_PORTION = 2**20  # bytes compared at a time
 _STEP = 16 * 2**20  # bytes between two looks at whether the add was cancelled
 # What copy_file_range answers where it is not possible: other file systems, special ones, old kernels, seccomp.
 _NO_RANGE_COPY = frozenset({errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.ETXTBSY})
@@ -78,6 +79,24 @@ def copy_release(found: Found, into: Path, *, most: int, cancelled: threading.Ev
     for suffix in SUFFIXES:
         path = found.source.path(suffix)
         left -= _copy(found.source.open(path), into / path.name, left, cancelled)
+
+
+def same_files(found: Found, folder: Path, cancelled: threading.Event) -> bool:
+    """Whether ``found`` has, byte for byte, the six files that are held in ``folder``; blocks."""
+    for suffix in SUFFIXES:
+        path = found.source.path(suffix)
+        with os.fdopen(found.source.open(path), "rb") as offered:
+            try:
+                with (folder / path.name).open("rb") as held:
+                    while data := offered.read(_PORTION):
+                        stop_if(cancelled)
+                        if held.read(len(data)) != data:
+                            return False
+                    if held.read(1):
+                        return False
+            except FileNotFoundError:
+                return False
+    return True
 
 
 def take_in(found: Found, staging: Path, now_ms: int, cancelled: threading.Event) -> Stored:

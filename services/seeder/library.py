@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -32,7 +33,7 @@ from .config import SeederConfig
 from .donor import donate_chunks, donate_small_files
 from .health import Health, Meter, check_release
 from .indexes import Indexes, belongs_to, claimed_salt
-from .intake import Found, find_release, take_in
+from .intake import Found, find_release, same_files, take_in
 from .source import Source, read_file
 from .stopping import cancel_flag
 from .stored import Stored, open_stored
@@ -132,6 +133,8 @@ class Library:
                 holding = await self._take_in(found, key, now_ms)
             elif holding.state in ("damaged", "broken"):
                 await self._mend(holding, found)
+            else:
+                await self._judge_again(holding, found, now_ms)
             if found.index is not None:
                 await self._offer_index(found.index, found.minimal)
         return holding
@@ -178,6 +181,17 @@ class Library:
                 await self._offer(holding, replace(stored, folder=folder))
         _LOG.info("%s: seeding", key)
         return holding
+
+    async def _judge_again(self, holding: Holding, found: Found, now_ms: int) -> None:
+        """A folder of a release that is held may be another than the one that was taken: then verify it as if new."""
+        with cancel_flag() as cancelled:
+            same = partial(same_files, found, holding.folder, cancelled)
+            if await trio.to_thread.run_sync(same, limiter=self._meter.threads, abandon_on_cancel=True):
+                return
+            await self._admit(found)
+            async with self._staging() as staging:
+                judge = partial(take_in, found, staging, now_ms, cancelled)
+                await trio.to_thread.run_sync(judge, limiter=self._meter.threads, abandon_on_cancel=True)
 
     async def _mend(self, holding: Holding, found: Found) -> None:
         stored = holding.stored

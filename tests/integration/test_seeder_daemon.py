@@ -172,6 +172,29 @@ def test_a_release_with_one_changed_byte_is_refused_and_leaves_nothing(
     assert json.loads(notes[-1].read_text())["reason"] == answer["reason"]
 
 
+@pytest.mark.parametrize("suffix", [".tgz", ".chunks", ".parity", ".torrent", ".minimal.json", ".dht.json"])
+def test_a_changed_byte_is_refused_for_a_release_that_is_held_too(tmp_path: Path, release: Path, suffix: str) -> None:
+    watch = tmp_path / "watch"
+    watch.mkdir()
+    with running(tmp_path / "state", "--watch", str(watch), env={"LIBRESEED_WATCH_INTERVAL": "0.1"}) as seeder:
+        seeder.ask("add", path=str(release))
+        held = {path.name: path.read_bytes() for path in seeder.state.glob("releases/*/*")}
+        bad = _copied(release, tmp_path)
+        path = bad / f"demo@1.0.0{suffix}"
+        flip(path, path.stat().st_size // 2)
+        done = command("add", bad, "--state-dir", seeder.state, "--json")
+        answer = json.loads(done.stdout)
+        assert (answer["ok"], done.returncode) == (False, 20 if suffix.endswith(".json") else 30)
+        (note,) = seeder.state.glob("quarantine/*.reason.json")
+        assert json.loads(note.read_text())["reason"] == answer["reason"]
+        bad.rename(watch / bad.name)
+        until(lambda: list((watch / ".quarantine").glob("*.reason.json")), "quarantined")
+        assert {path.name: path.read_bytes() for path in seeder.state.glob("releases/*/*")} == held
+        assert seeder.only()["state"] == "seeding"
+        again = seeder.ask("add", path=str(release))
+        assert again["added"] is False
+
+
 @pytest.fixture(scope="module")
 def seeder_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeederProcess]:
     with running(tmp_path_factory.mktemp("shared") / "state") as seeder:
