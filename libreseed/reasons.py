@@ -315,7 +315,8 @@ _TABLE += [
     *_rows(Exit.STORAGE, "Uninstall what is there, or choose another place with --out.", "storage.occupied"),
     *_rows(
         Exit.STORAGE,
-        "Somebody changed the installed tree: uninstall it ('libreseed uninstall') and resolve again.",
+        "Somebody changed the installed tree: remove it ('libreseed uninstall', by hand below --out) "
+        "and resolve again.",
         "storage.changed",
     ),
 ]

@@ -172,7 +172,8 @@ def _fail(program: str, error: BaseException, as_json: bool) -> int:
         reason = "interrupted" if isinstance(leaf, KeyboardInterrupt) else "bug"
         message = "interrupted" if reason == "interrupted" else f"{type(leaf).__name__}: {leaf}"
         declared = REASONS[reason]
-        outcome = {"ok": False, "reason": reason, "exit": declared.exit_code, "step": None, "message": message}
+        outcome = {"ok": False, "reason": reason, "exit": declared.exit_code}
+        outcome |= {"step": getattr(leaf, "step", None), "message": message}
         outcome["remedy"] = declared.remedy
     print(f"{program}: {harmless(str(outcome['message']))} [{outcome['reason']}]. {outcome['remedy']}", file=sys.stderr)
     for line in leaf.details if isinstance(leaf, LibreSeedError) else ():

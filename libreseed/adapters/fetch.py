@@ -151,8 +151,10 @@ class ContentFetch:
             case TorrentError(message, True):
                 raise ContentRejected("torrent.pieces", f"the publisher's torrent contradicts itself: {message}")
             case TorrentError(message):
-                full = "space" in message.lower()
-                raise LocalFault("storage.full" if full else "storage.io", f"writing the download: {message}")
+                full = "space" in message.lower() or "too large" in message.lower()  # ENOSPC, EFBIG
+                raise LocalFault(
+                    "storage.full" if full else "storage.io", f"writing below {self._space.root}: {message}"
+                )
             case PeerCount():
                 pass
 

@@ -64,7 +64,7 @@ def load_settings(
 ) -> dict[str, Any]:
     """The value of every setting in ``schema`` by key: flag (when not None), variable, file, default.
 
-    Raises :class:`UsageFault` ``config.*``, or NotFound when ``config`` names no file.
+    Raises :class:`UsageFault`: ``usage`` for a flag, ``config.*`` for all else; NotFound when ``config`` names no file.
     """
     environ = os.environ if environ is None else environ
     known = {setting.key: setting for setting in schema}
@@ -72,7 +72,7 @@ def load_settings(
     values: dict[str, Any] = {}
     for key, setting in known.items():
         if flags.get(key) is not None:
-            values[key] = _read(setting, flags[key], "--" + key)
+            values[key] = _read_flag(setting, flags[key])
         elif setting.variable in environ:
             values[key] = _read(setting, environ[setting.variable], setting.variable)
         elif key in from_file:
@@ -99,6 +99,14 @@ def _read_file(config: Path, known: Mapping[str, Setting]) -> dict[str, Any]:
     if unknown := sorted(table.keys() - known.keys()):
         raise UsageFault("config.unknown-key", f"unknown key {unknown[0]!r} in {config}; known: {', '.join(known)}")
     return table
+
+
+def _read_flag(setting: Setting, value: object) -> object:
+    """What is wrong on the command line is a fault of usage, whatever kind of value it is."""
+    try:
+        return _read(setting, value, "--" + setting.key)
+    except UsageFault as error:
+        raise UsageFault("usage", error.message) from error
 
 
 def _read(setting: Setting, value: object, source: str) -> object:

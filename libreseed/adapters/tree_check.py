@@ -30,7 +30,9 @@ def check_tree_on_disk(root: Path, minimal: MinimalManifest) -> FullManifest:
         with (root / MANIFEST_PATH).open("rb") as file:
             manifest = parse_manifest(file.read(limits.MANIFEST_BYTES + 1))
         check_same_release(manifest, minimal)
-    except (ContentRejected, FileNotFoundError) as error:
+    except FileNotFoundError as error:
+        raise _changed(root, MANIFEST_PATH, "it is missing") from error
+    except ContentRejected as error:
         raise _changed(root, MANIFEST_PATH, str(error)) from error
     executables = frozenset(manifest.executables)
     listed = set(manifest.files) | {MANIFEST_PATH}
@@ -76,4 +78,5 @@ def _sha256(path: str) -> bytes:
 
 
 def _changed(root: Path, path: str, what: str) -> LocalFault:
-    return LocalFault("storage.changed", f"{root}: {path!r:.200}: {what}", evidence={"path": path})
+    said = f"{path!r:.200}: {what}"
+    return LocalFault("storage.changed", f"{root}: {said}", evidence={"path": path, "what": said})

@@ -88,7 +88,8 @@ class RepairPlan:
         named = ", ".join(f"{stripe} (lacks {lacks})" for stripe, lacks in list(self.short.items())[:8])
         more = f" and {len(self.short) - 8} more" if len(self.short) > 8 else ""
         message = f"beyond repair: too few verified parts in stripe {named}{more}"
-        raise ContentRejected("repair.beyond", message, evidence={"stripes": dict(self.short)})
+        details = [f"stripe {stripe} lacks {lacks}" for stripe, lacks in self.short.items()]
+        raise ContentRejected("repair.beyond", message, evidence={"stripes": dict(self.short)}, details=details)
 
 
 def plan_repair(verified: Verified, stripes: Iterable[int] | None = None) -> RepairPlan:

@@ -248,7 +248,7 @@ class FetchPlan:
             try:
                 (plan or plan_repair(self.verified)).require_repairable()
             except LibreSeedError as error:
-                return error
+                return error.at_step(6)
         evidence = {"peers": self.swarm.peers, "silent": len(self.swarm.silent), "banned": len(self.swarm.banned)}
         if not self.swarm.peers and not self.swarm.banned:
             return TransportFault("source.none", "no peer that holds any of the release answered", evidence=evidence)

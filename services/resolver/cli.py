@@ -18,6 +18,8 @@ from libreseed.adapters.console import CommandParser, Progress, Report, add_json
 from libreseed.errors import UsageFault
 
 if TYPE_CHECKING:
+    from libreseed.adapters.settings import Endpoint
+
     from .flow import Options
 
 __all__ = ["main"]
@@ -83,7 +85,6 @@ def _resolve(args: argparse.Namespace) -> Report:
 
 
 def _options(args: argparse.Namespace) -> Options:
-    from libreseed.adapters.settings import endpoint
     from libreseed.adapters.store import store_root
     from libreseed.resolve.request import Request, parse_key, parse_release
 
@@ -103,10 +104,19 @@ def _options(args: argparse.Namespace) -> Options:
         store=store_root(settings["store"]),
         out=args.out,
         bootstrap=settings["bootstrap"],
-        peers=tuple(endpoint(peer) for peer in args.peer),
+        peers=tuple(_peer(peer) for peer in args.peer),
         listen=settings["listen"],
         timeout=settings["timeout"],
     )
+
+
+def _peer(text: str) -> Endpoint:
+    from libreseed.adapters.settings import endpoint
+
+    try:
+        return endpoint(text)
+    except UsageFault as error:
+        raise UsageFault("usage", f"--peer: {error.message}") from error
 
 
 def _refuse_unsupported(args: argparse.Namespace) -> None:
@@ -130,7 +140,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     schema = (
         Setting("store", file_path),
         Setting("bootstrap", list_of(endpoint), list_of(endpoint)(_PUBLIC_BOOTSTRAP)),
-        Setting("listen", list_of(endpoint), list_of(endpoint)("0.0.0.0:0")),
+        Setting("listen", list_of(endpoint), list_of(endpoint)("0.0.0.0:0 [::]:0")),
         Setting("policy", file_path),
         Setting("timeout", seconds, math.inf),
     )

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,7 +19,7 @@ from libreseed.adapters.durable import remove_leftovers
 from libreseed.adapters.settings import Endpoint
 from libreseed.adapters.store import ReleaseLock, Store, Workspace
 from libreseed.adapters.trust_store import TrustStore
-from libreseed.errors import ContentRejected, LibreSeedError, LocalFault, NotFound, TransportFault
+from libreseed.errors import ContentRejected, LocalFault, NotFound, TransportFault
 from libreseed.package.minimal import MinimalManifest
 from libreseed.resolve.engine import FoundRecord, Resolution
 from libreseed.resolve.floors import raise_floor
@@ -31,6 +29,7 @@ from libreseed.resolve.request import Request
 from libreseed.resolve.trust import TrustBasis, trusted_publishers, untrusted
 
 from .job import Job
+from .marking import at_step, directories, marked
 from .network import DhtFactory, Network, default_dht
 from .outcome import Outcome, Steps
 
@@ -50,7 +49,7 @@ class Options:
     out: Path | None = None
     bootstrap: tuple[Endpoint, ...] = ()
     peers: tuple[Endpoint, ...] = ()
-    listen: tuple[Endpoint, ...] = (Endpoint("0.0.0.0", 0),)  # noqa: S104  # peers are everywhere
+    listen: tuple[Endpoint, ...] = (Endpoint("0.0.0.0", 0), Endpoint("::", 0))  # noqa: S104  # peers are everywhere
     timeout: float = math.inf
     make_dht: DhtFactory = field(default=default_dht)
 
@@ -58,11 +57,11 @@ class Options:
 async def resolve(options: Options, progress: Progress) -> Outcome:
     """Resolve and install; raises :class:`LibreSeedError` (maybe in a group) with the step that failed."""
     run = _Run(options, progress)
-    with trio.move_on_after(options.timeout):
-        return await run.outcome()
-    step = run.resolution.completed + 1
-    message = f"not complete after {options.timeout:g} s, in step {step}"
-    raise TransportFault("deadline.total", message, step=step)
+    with marked(run.step, run.place):
+        with trio.move_on_after(options.timeout):
+            return await run.outcome()
+        message = f"not complete after {options.timeout:g} s, in step {run.step()}"
+        raise TransportFault("deadline.total", message)
 
 
 class _Run:
@@ -78,8 +77,16 @@ class _Run:
         self.basis: TrustBasis | None = None
         self._space: Workspace | None = None
 
+    def step(self) -> int:
+        """The step that is under way."""
+        return min(self.resolution.completed + 1, 11)
+
+    def place(self) -> Path:
+        """Where this step writes."""
+        return self.store.root if self.step() < 7 else self.final.parent
+
     async def outcome(self) -> Outcome:
-        with at_step(1), _directories():
+        with at_step(1), directories():
             await trio.to_thread.run_sync(self._begin)
         self.steps.done(1)
         if (found := await self._installed()) is not None:
@@ -108,7 +115,7 @@ class _Run:
 
     def _prepare(self) -> None:
         """Everything that can fail on this machine fails before anything is fetched."""
-        with _directories():
+        with directories():
             self.store.open()
             self.final.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.final.parent)
@@ -133,7 +140,8 @@ class _Run:
             raise untrusted(self.options.request, [receipt.minimal.pubkey])
         if receipt.minimal.pubkey not in self.basis.keys:
             raise LocalFault("storage.occupied", f"{self.final} holds the release of another publisher")
-        await trio.to_thread.run_sync(_check_tree, self.final, receipt.minimal)
+        with at_step(9):
+            await trio.to_thread.run_sync(_check_tree, self.final, receipt.minimal)
         self.steps.done(9)
         return Outcome(receipt.minimal, str(self.final), self.basis.why, receipt.silexium, True, self.steps)
 
@@ -145,7 +153,8 @@ class _Run:
         try:
             await trio.to_thread.run_sync(_check_tree, self.final, minimal)
         except LocalFault as error:
-            raise LocalFault("storage.occupied", f"{self.final} exists and is not {self.release}: {error}") from error
+            message = f"{self.final} exists and is not {self.release}: {error.evidence.get('what', error)}"
+            raise LocalFault("storage.occupied", message) from error
         why = self.basis.why if self.basis is not None else ""
         receipt = Receipt(minimal, str(self.final), _now_ms(), why, "not checked")
         floor = self.resolution.trusted.floors.get(minimal.pubkey)
@@ -222,33 +231,6 @@ def _check_tree(root: Path, minimal: MinimalManifest) -> None:
     from libreseed.adapters.tree_check import check_tree_on_disk
 
     check_tree_on_disk(root, minimal)
-
-
-@contextmanager
-def _directories() -> Iterator[None]:
-    """A file where the store or the target should be a directory is a fault of this machine, not a missing file."""
-    try:
-        yield
-    except (FileExistsError, NotADirectoryError) as error:
-        raise LocalFault("storage.occupied", f"{error.filename} is no directory, or below a file") from error
-
-
-@contextmanager
-def at_step(step: int) -> Iterator[None]:
-    """Mark the declared errors that leave the block, grouped or not, with the step."""
-    try:
-        yield
-    except BaseException as error:
-        _mark(error, step)
-        raise
-
-
-def _mark(error: BaseException, step: int) -> None:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            _mark(inner, step)
-    elif isinstance(error, LibreSeedError):
-        error.at_step(step)
 
 
 def _is_refusal(error: BaseException) -> bool:

@@ -100,7 +100,7 @@ async def test_a_torrent_that_is_not_the_releases_is_refused_and_leaves_nothing(
     sample = forge_sample(tmp_path / "made", honest(), **lie)
     async with scene(tmp_path, sample) as it:
         await it.seed()
-        with rejects(reason) as caught:
+        with rejects(reason, step=4) as caught:
             await it.resolve()
         assert caught[0].exit_code == 30
         assert leftovers(it.store) == []

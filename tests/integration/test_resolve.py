@@ -75,7 +75,10 @@ async def test_too_little_is_31_and_names_the_stripes(tmp_path: Path, striped: S
         await it.seed(pieces=[*layout.chunks.pieces, *list(layout.tgz.pieces)[40:]])
         with rejects("repair.beyond") as caught:
             await it.resolve()
-        assert set(caught[0].evidence["stripes"]) == {0, 1, 2}
+        lacks = caught[0].evidence["stripes"]
+        assert set(lacks) == {0, 1, 2}
+        assert caught[0].as_json()["details"] == [f"stripe {stripe} lacks {lacks[stripe]}" for stripe in range(3)]
+        assert caught[0].step == 6
         assert not (it.store / "packages").exists() or not list((it.store / "packages").iterdir())
 
 

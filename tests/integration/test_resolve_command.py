@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -16,8 +17,13 @@ import pytest
 import trio
 
 from libreseed.adapters.settings import Endpoint
+from libreseed.adapters.torrent.session import TorrentSession
+from libreseed.adapters.torrent.settings import SessionOptions
+from libreseed.adapters.udp import DhtNode, DhtOptions
+from libreseed.errors import TransportFault
 from tests.kill_support import command, downloaded
 from tests.resolver_support import KEY, Sample, assert_installed, make_sample, scene
+from tests.tools import require_ipv6
 
 pytestmark = pytest.mark.integration
 MODULE = [sys.executable, "-m", "libreseed_services.resolver.cli"]
@@ -62,12 +68,16 @@ def test_what_cannot_work_is_said_before_anything_is_tried(tmp_path: Path) -> No
     unknown = file(tmp_path / "unknown.toml", "storre = '/x'\n")
     policy = file(tmp_path / "policy.toml", "silexium = 'required'\n")
     bad_policy = file(tmp_path / "bad.toml", "silexum = 'required'\n")
+    bad_timeout = file(tmp_path / "timeout.toml", "timeout = 'soon'\n")
     cases: list[tuple[list[str], tuple[int, str]]] = [
         (["pkg"], (2, "usage")),
         (["pkg@1.0.0", "--publisher", "ed25519:x"], (2, "usage")),
         (["pkg@1.0.0", "--no-silexium", "--mirror", "https://mirror.example"], (2, "usage")),
         (["pkg@1.0.0", "--no-silexium", "--bundle", "x.json"], (2, "usage")),
-        (["pkg@1.0.0", "--no-silexium", "--bootstrap", "nowhere"], (3, "config.endpoint")),
+        (["pkg@1.0.0", "--no-silexium", "--bootstrap", "nowhere"], (2, "usage")),
+        (["pkg@1.0.0", "--no-silexium", "--peer", "nowhere"], (2, "usage")),
+        (["pkg@1.0.0", "--no-silexium", "--timeout", "soon"], (2, "usage")),
+        (["pkg@1.0.0", "--no-silexium", "--config", bad_timeout], (3, "config.value")),
         (["pkg@1.0.0", "--no-silexium", "--config", unknown], (3, "config.unknown-key")),
         (["pkg@1.0.0", "--no-silexium", "--policy", bad_policy], (3, "config.policy")),
         (["pkg@1.0.0", "--no-silexium", "--policy", str(tmp_path / "none.toml")], (10, "notfound.file")),
@@ -80,10 +90,18 @@ def test_what_cannot_work_is_said_before_anything_is_tried(tmp_path: Path) -> No
     assert not (tmp_path / "store").exists()
 
 
+def test_step_of_a_failure_is_the_one_that_was_under_way(tmp_path: Path) -> None:
+    line = ["pkg@1.0.0", "--no-silexium", "--json", "--publisher", str(KEY.public), "--store", str(tmp_path / "store")]
+    assert json.loads(run(tmp_path, *line, "--offline").stdout)["step"] == 2
+    assert json.loads(run(tmp_path, *line[:-1], file(tmp_path / "file", "")).stdout)["step"] == 1
+
+
 def test_store_that_is_a_file_is_50(tmp_path: Path) -> None:
     store = file(tmp_path / "store", "not a directory")
     line = ["pkg@1.0.0", "--no-silexium", "--json", "--publisher", str(KEY.public), "--store", store]
-    assert failure(run(tmp_path, *line))[0] == 50
+    for where in (store, f"{store}/below"):
+        assert failure(run(tmp_path, *line[:-1], where)) == (50, "storage.occupied")
+        assert failure(run(tmp_path, *line[:-1], where, "--offline")) == (50, "storage.occupied")
 
 
 def test_wrong_bootstrap_is_11(tmp_path: Path) -> None:
@@ -130,6 +148,53 @@ async def test_result_as_text_and_as_json(tmp_path: Path, sample: Sample) -> Non
         assert_installed(sample, result["path"])
 
 
+@pytest.mark.parametrize("by", ["bootstrap", "peer"])
+async def test_ipv6_works_without_being_configured(tmp_path: Path, sample: Sample, by: str) -> None:
+    """A publisher who has nothing but ``[::1]``: found by its DHT node, or named as a peer."""
+    require_ipv6()
+    async with scene(tmp_path, sample) as it, trio.open_nursery() as nursery:
+        six = DhtNode(DhtOptions(listen=(("::1", 0),)))
+        session = TorrentSession(SessionOptions(listen=(("::1", 0),)))
+        await nursery.start(six.run)
+        await nursery.start(session.run)
+        session.seed(sample.metainfo.data, sample.files.folder)
+        with contextlib.suppress(TransportFault):  # it keeps the record itself
+            await six.put_item(sample.item)
+        line = [*MODULE, str(sample.minimal.release), "--no-silexium", "--publisher", str(KEY.public), "--json"]
+        line += ["--store", str(it.store)]
+        if by == "bootstrap":
+            await six.announce_peer(sample.minimal.torrent.truncated, session.port)
+            line += ["--bootstrap", str(Endpoint(*six.addresses[0][:2]))]
+        else:
+            line += ["--bootstrap", str(it.bootstrap[0]), "--peer", f"[::1]:{session.port}"]
+        with trio.fail_after(60):
+            done = await trio.run_process(line, capture_stdout=True, capture_stderr=True, check=False)
+        result = json.loads(done.stdout)
+        assert result["ok"], result
+        assert_installed(sample, result["path"])
+        nursery.cancel_scope.cancel()
+
+
+def test_host_without_ipv6_is_told_nothing_of_it(tmp_path: Path) -> None:
+    """No address family fails because the other one is all there is: what fails is the bootstrap that is nobody."""
+    blind = file(
+        tmp_path / "blind.py",
+        "import socket, sys\n"
+        "class Blind(socket.socket):\n"
+        "    def __init__(self, family=-1, *rest, **more):\n"
+        "        if family == socket.AF_INET6:\n"
+        "            raise OSError(97, 'Address family not supported by protocol')\n"
+        "        super().__init__(family, *rest, **more)\n"
+        "socket.socket = Blind\n"
+        "from libreseed_services.resolver.cli import main\n"
+        "sys.exit(main())\n",
+    )
+    line = [sys.executable, blind, "pkg@1.0.0", "--no-silexium", "--json", "--publisher", str(KEY.public)]
+    line += ["--store", str(tmp_path / "store"), "--bootstrap", "127.0.0.1:1"]
+    done = subprocess.run(line, env=environment(tmp_path), capture_output=True, text=True, check=False, timeout=60)
+    assert failure(done) == (11, "source.no-bootstrap")
+
+
 async def test_ctrl_c_is_130_and_the_next_run_goes_on(tmp_path: Path, sample: Sample) -> None:
     async with scene(tmp_path, sample) as it:
         seeder = await it.seed()
@@ -153,6 +218,7 @@ async def test_ctrl_c_is_130_and_the_next_run_goes_on(tmp_path: Path, sample: Sa
         [done] = results
         assert done.returncode == 130
         assert json.loads(done.stdout)["reason"] == "interrupted"
+        assert json.loads(done.stdout)["step"] == 5
         assert not list((it.store / "packages").iterdir())
         seeder.session.set_limits()
         outcome = await it.resolve()
@@ -183,7 +249,10 @@ async def test_full_disk_is_50_and_nothing_is_visible(tmp_path: Path, sample: Sa
         limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (100_000, 100_000))
         start = partial(subprocess.run, line, capture_output=True, check=False, preexec_fn=limit, timeout=60)
         done = await trio.to_thread.run_sync(start)
-        assert (done.returncode, json.loads(done.stdout)["exit"]) == (50, 50)
+        told = json.loads(done.stdout)
+        assert (done.returncode, told["exit"], told["reason"]) == (50, 50, "storage.full")
+        assert str(it.store) in told["message"]
+        assert told["step"] in (4, 5)
         assert b"Traceback" not in done.stderr
         assert not list((it.store / "packages").iterdir())
         assert_installed(sample, (await it.resolve()).path)

@@ -141,6 +141,20 @@ async def test_tree_published_just_before_a_crash_is_adopted(tmp_path: Path, sam
         assert receipt.exists()
 
 
+async def test_something_else_in_the_place_is_named_once_and_left_alone(tmp_path: Path, sample: Sample) -> None:
+    async with scene(tmp_path, sample) as it:
+        await it.seed()
+        place = tmp_path / "out" / str(sample.minimal.release)
+        place.mkdir(parents=True)
+        (place / "mine").write_bytes(b"kept")
+        with rejects("storage.occupied") as caught:
+            await it.resolve(out=tmp_path / "out")
+        assert (
+            caught[0].message == f"{place} exists and is not {sample.minimal.release}: 'manifest.json': it is missing"
+        )
+        assert [path.name for path in place.iterdir()] == ["mine"]
+
+
 # --- peers that keep silent ------------------------------------------------------------------------------------------
 
 

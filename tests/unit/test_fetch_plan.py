@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from libreseed import limits
 from libreseed.errors import ContentRejected, LibreSeedError, TransportFault
 from libreseed.ids import ReleaseId
-from libreseed.repair.plan import Verified, plan_repair
+from libreseed.repair.plan import Coherence, RepairPlan, Verified, plan_repair
 from libreseed.resolve.fetch_plan import FetchPlan, Need
 from libreseed.resolve.journal import Kind
 from libreseed.resolve.piece_map import PieceMap, Salvaged
@@ -175,6 +175,14 @@ def test_too_little_is_beyond_repair_and_names_the_stripes() -> None:
         swarm.run()
     assert caught.value.reason == "repair.beyond"
     assert caught.value.evidence["stripes"]
+
+
+def test_every_short_stripe_is_in_the_details_however_many_there_are() -> None:
+    plan = RepairPlan(Coherence(1, 256), (), {stripe: 3 for stripe in range(100)})
+    with pytest.raises(ContentRejected) as caught:
+        plan.require_repairable()
+    assert caught.value.as_json()["details"] == [f"stripe {stripe} lacks 3" for stripe in range(100)]
+    assert len(caught.value.message) < 400
 
 
 @settings(max_examples=20, deadline=None)
