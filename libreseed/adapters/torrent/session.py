@@ -7,6 +7,7 @@ Specification: docs/specification/swarm.md.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -31,6 +32,7 @@ from libreseed.torrent.bitfield import unpack_bitfield
 __all__ = ["TorrentSession"]
 
 _INCONSISTENT_HASHES = 217  # libtorrent's torrent_inconsistent_hashes, which the binding does not name
+_ABANDONED: list[object] = []  # sessions that would not end, and their descriptors: they stay until the process ends
 _CLOSE_S = 5.0  # how long libtorrent may take to write what it holds and to let go of its files
 
 
@@ -44,6 +46,8 @@ class TorrentSession:
         self._leaving: dict[Any, trio.Event] = {}  # handles whose torrents are being taken out
         self._ports: dict[str, int] = {}
         self._udp: set[Address] = set()
+        self._closing = False
+        self._nursery: trio.Nursery | None = None
         self._listen_error = ""
         self._totals: list[tuple[trio.Event, list[SessionTotals]]] = []
 
@@ -58,6 +62,7 @@ class TorrentSession:
         self._session.set_alert_fd(writer.fileno())
         try:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 nursery.start_soon(self._pump, reader)
                 await self._demand_listening()
                 if not self.options.udp:
@@ -67,9 +72,11 @@ class TorrentSession:
                 await trio.sleep_forever()
         finally:
             with trio.CancelScope(shield=True):
-                await self._close(reader)
-            reader.close()
-            writer.close()
+                if await self._close(reader):
+                    reader.close()
+                    writer.close()
+                else:
+                    _ABANDONED.append((reader, writer))
 
     @property
     def port(self) -> int:
@@ -163,20 +170,28 @@ class TorrentSession:
         """Take a torrent out; returns when libtorrent has written everything and let go of its files."""
         if not torrent._removed.is_set():
             torrent._on_removed()
-            await self._take_out(torrent)
+            async with torrent._use:
+                await self._take_out(torrent)
 
     async def _take_out(self, torrent: Torrent) -> None:
-        handle = torrent._handle
-        self._torrents.pop(handle, None)
-        gone = self._leaving[handle] = trio.Event()
-        self._session.remove_torrent(handle)
-        await gone.wait()
+        """Returns once libtorrent has let go of it; the caller holds ``torrent._use``."""
+        handle = torrent._detach()
+        if handle is not None:
+            self._torrents.pop(handle, None)
+            torrent._gone = self._leaving[handle] = trio.Event()
+            self._session.remove_torrent(handle)
+        if torrent._gone is not None:
+            await torrent._gone.wait()
 
-    async def _readd(self, torrent: Torrent, have: list[bool], peers: Iterable[Address]) -> None:
+    async def _readd(self, torrent: Torrent, have: list[bool] | None, peers: Iterable[Address]) -> None:
         again = set(peers)
         params = _load(await torrent.metainfo())
-        await self._take_out(torrent)
-        self._add(torrent, params, have, again)
+        async with torrent._use:
+            torrent._check_alive()
+            pieces = torrent._have if have is None else have
+            await self._take_out(torrent)
+            torrent._check_alive()
+            self._add(torrent, params, pieces, again)
 
     def _add(self, torrent: Torrent, params: Any, have: list[bool] | None, peers: Iterable[Address] = ()) -> None:
         import libtorrent as lt
@@ -192,6 +207,8 @@ class TorrentSession:
             params.flags |= kinds.upload_mode  # nothing is fetched yet
         else:
             params.piece_priorities = torrent._priorities
+        if self._closing:
+            raise trio.ClosedResourceError("the torrent session is closing")
         try:
             handle = self._live().add_torrent(params)
         except RuntimeError as error:
@@ -212,7 +229,9 @@ class TorrentSession:
         dialled = False
         for alert in self._session.pop_alerts():
             kind = type(alert).__name__
-            if kind in _TORRENT_ALERTS:
+            if kind == "torrent_error_alert":
+                self._on_torrent_error(alert)
+            elif kind in _TORRENT_ALERTS:
                 torrent = self._torrents.get(alert.handle)
                 if torrent is not None:
                     _TORRENT_ALERTS[kind](torrent, alert)
@@ -224,6 +243,20 @@ class TorrentSession:
             torrent._flush()
         if dialled:
             set_nodelay()
+
+    def _on_torrent_error(self, alert: Any) -> None:
+        torrent = self._torrents.get(alert.handle)
+        if torrent is None:
+            return
+        content_fault = _is_content_fault(alert.error)
+        if content_fault and self._nursery is not None and torrent._on_contradiction():
+            self._nursery.start_soon(self._try_again, torrent, set(torrent._links))
+        else:
+            torrent._on_error(alert.message(), content_fault)
+
+    async def _try_again(self, torrent: Torrent, peers: set[Address]) -> None:
+        with contextlib.suppress(trio.ClosedResourceError):  # removed meanwhile
+            await self._readd(torrent, None, peers)
 
     def _live(self) -> Any:
         if self._session is None:
@@ -261,19 +294,33 @@ class TorrentSession:
             box.append(read_totals(alert.values))
             done.set()
 
-    async def _close(self, reader: socket.socket) -> None:
-        """Take everything out first, because destroying a session blocks the whole process, GIL included."""
-        with trio.move_on_after(_CLOSE_S):
+    async def _close(self, reader: socket.socket) -> bool:
+        """Whether libtorrent is gone; if not, what it uses has to stay, and it is never touched again.
+
+        Destroying a session blocks the whole process, with the interpreter lock held, until libtorrent's thread is
+        through. So that thread must need nothing of Python (``set_alert_notify`` would be a deadlock), and it is
+        destroyed only after it has let go of all torrents and ports and answered, which is bounded.
+        """
+        self._closing = True
+        with trio.move_on_after(_CLOSE_S) as bound:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._pump, reader)
                 async with trio.open_nursery() as leaving:
                     for torrent in list(self._torrents.values()):
                         leaving.start_soon(self.remove, torrent)
+                for gone in list(self._leaving.values()):
+                    await gone.wait()
+                self._session.apply_settings({"listen_interfaces": ""})
+                await self.totals()
                 nursery.cancel_scope.cancel()
-        self._session.set_alert_notify(lambda: None)  # unhook the descriptor before it is closed and reused
+        if not bound.cancelled_caught:
+            self._session.set_alert_fd(-1)  # unhooks the descriptor before it is closed and reused
+        else:
+            _ABANDONED.append(self._session)
         self._session = None
         for gone in [*self._leaving.values(), *(done for done, _ in self._totals)]:
             gone.set()
+        return not bound.cancelled_caught
 
 
 def _make_session(options: SessionOptions) -> Any:
@@ -342,7 +389,6 @@ _TORRENT_ALERTS: dict[str, Callable[[Torrent, Any], None]] = {
     "peer_disconnected_alert": lambda torrent, alert: torrent._on_link(alert.endpoint, False),
     "peer_ban_alert": lambda torrent, alert: torrent._on_peer_banned(alert.endpoint),
     "file_error_alert": lambda torrent, alert: torrent._on_error(alert.message(), False),
-    "torrent_error_alert": lambda torrent, alert: torrent._on_error(alert.message(), _is_content_fault(alert.error)),
 }
 
 _SESSION_ALERTS: dict[str, Callable[[TorrentSession, Any], None]] = {

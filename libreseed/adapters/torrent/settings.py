@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from libreseed import limits
 from libreseed.adapters.torrent.events import Address
@@ -47,6 +48,7 @@ def session_settings(options: SessionOptions) -> dict[str, SettingValue]:
     return {
         "user_agent": "LibreSeed",
         "listen_interfaces": ",".join(_interface(host, port) for host, port in options.listen),
+        "outgoing_interfaces": _outgoing(options.listen),
         # A second choice of port would be announced nowhere: an occupied port is an error, never a surprise.
         "listen_system_port_fallback": False,
         "max_retry_port_bind": 0,
@@ -70,6 +72,15 @@ def session_settings(options: SessionOptions) -> dict[str, SettingValue]:
         **_BOUNDS,
         **options.overrides,
     }
+
+
+def _outgoing(listen: tuple[Address, ...]) -> str:
+    """The one concrete address to dial from, so that peers see where this session listens; else the system chooses.
+
+    libtorrent takes several in turn, whatever the family of the peer, and then every other dial fails.
+    """
+    hosts = {host for host, _ in listen}
+    return "" if len(hosts) > 1 or ip_address(next(iter(hosts))).is_unspecified else next(iter(hosts))
 
 
 def _interface(host: str, port: int) -> str:

@@ -33,6 +33,7 @@ from libreseed.torrent.bitfield import pack_bitfield, unpack_bitfield
 
 __all__ = ["FILE_SUFFIXES", "PeerStatus", "Torrent", "TorrentStatus", "file_names"]
 
+_CONTRADICTIONS = 2  # that are reported as the publisher's
 FILE_SUFFIXES = (".chunks", ".parity", ".tgz")  # in the torrent's order; pad files lie between them (DESIGN 3.7)
 
 
@@ -52,13 +53,15 @@ def file_names(info: Any, name: str) -> dict[int, str]:
     return {index: path.partition("/")[2] for index, path in found.items()}
 
 
-_Readd = Callable[["Torrent", list[bool], Iterable[Address]], Awaitable[None]]
+_Readd = Callable[["Torrent", list[bool] | None, Iterable[Address]], Awaitable[None]]
 
 
 class Torrent:
     """Made by :meth:`TorrentSession.seed` and :meth:`TorrentSession.fetch`; its state is owned by the trio thread.
 
-    ``readd`` takes the torrent out of its session and puts it in anew with other pieces and peers.
+    ``readd`` takes the torrent out of its session and puts it in anew with other pieces (None: those it has) and peers.
+    Once libtorrent was told to take a torrent out, its handle is not touched again: some calls crash then. So a thread
+    that uses the handle holds ``_use``, as does whoever takes it out, and what comes in between waits for the next one.
     """
 
     def __init__(self, v2: TorrentV2Hash, name: str, folder: Path, readd: _Readd) -> None:
@@ -67,7 +70,13 @@ class Torrent:
         self.folder = folder
         self.events = EventChannel()
         self._readd = readd
-        self._handle: Any = None
+        self._handle: Any = None  # None while the torrent is not in the session
+        self._use = trio.Lock()
+        self._gone: trio.Event | None = None  # set when libtorrent has let go of the last handle
+        self._info: Any = None  # the torrent_info, which outlives the handle
+        self._named: list[Address] = []  # peers that came while there was no handle
+        self._gave = False  # whether this handle was given pieces
+        self._contradictions = 0  # of which no given piece can be the cause
         self._metainfo: bytes | None = None
         self._priorities: list[int] | None = None
         self._limits = (0, 0)
@@ -91,7 +100,7 @@ class Torrent:
         await self._metadata.wait()
         self._check_alive()
         if self._metainfo is None:
-            self._metainfo = b"d4:info" + bytes(self._handle.torrent_file().info_section()) + b"e"
+            self._metainfo = b"d4:info" + bytes(self._info.info_section()) + b"e"
         return self._metainfo
 
     # --- download --------------------------------------------------------------------------------------------------
@@ -100,9 +109,13 @@ class Torrent:
 
         Raises ``torrent.files`` when the torrent holds other files than a release's.
         """
+        await self._metadata.wait()
+        async with self._use:
+            self._want(priorities)
+
+    def _want(self, priorities: Sequence[int]) -> None:
         import libtorrent as lt
 
-        await self._metadata.wait()
         with self._live() as handle:
             if not self._renamed:  # the metadata came from the swarm; a rename is done before any later write
                 for index, name in file_names(handle.torrent_file(), self.name).items():
@@ -114,6 +127,10 @@ class Torrent:
 
     def connect(self, peers: Iterable[Address]) -> None:
         """Connect to these peers (numeric addresses); at once when there is no connection yet, else within a second."""
+        self._check_alive()
+        if self._handle is None:
+            self._named += peers
+            return
         with self._live() as handle:
             for peer in peers:
                 handle.connect_peer(peer)
@@ -123,16 +140,21 @@ class Torrent:
                 handle.resume()
 
     def give(self, index: int, data: bytes) -> None:
-        """Hand in a whole piece from repair or a mirror; PieceDone or PieceFailed follows.
+        """Hand in a whole piece from repair or a mirror; PieceDone or PieceFailed follows, unless the torrent is just
+        coming into its session (:meth:`readmit`, :meth:`rescan`): libtorrent takes no piece then.
 
         The zeros of a pad file behind it may be left out. Raises ``ValueError`` when it is longer than the piece.
         """
         import libtorrent as lt
 
+        self._check_alive()
+        size = self._info.piece_size(index)
+        if len(data) > size:
+            raise ValueError(f"{len(data)} bytes for piece {index} of {size} bytes")
+        if self._handle is None or not self._checked.is_set():
+            return
+        self._gave = True
         with self._live() as handle:
-            size = handle.torrent_file().piece_size(index)
-            if len(data) > size:
-                raise ValueError(f"{len(data)} bytes for piece {index} of {size} bytes")
             handle.add_piece(index, data.ljust(size, b"\0"), lt.add_piece_flags_t.overwrite_existing)
 
     @property
@@ -154,25 +176,32 @@ class Torrent:
 
     async def readmit(self, peers: Iterable[Address]) -> None:
         """Forgive banned peers and connect to ``peers``. First set the priority of what they spoiled to 0."""
+        await self._metadata.wait()
         await self._settle()
-        await self.set_have(self.have, peers)
+        self._check_alive()
+        await self._readd(self, None, [*self._links, *peers])
 
     async def rescan(self) -> bytes:
         """Hash the files again and offer what is good; returns the bitfield. Slow: it reads everything."""
         await self._metadata.wait()
         await self._checked.wait()
         self._check_alive()
-        self._checked = trio.Event()
-        with self._live() as handle:
-            handle.force_recheck()
-            await self._checked.wait()
-            self._check_alive()
-            self._have = list((await trio.to_thread.run_sync(handle.status)).pieces)
+        async with self._use:
+            with self._live() as handle:
+                self._checked = trio.Event()
+                handle.force_recheck()
+        await self._checked.wait()
+        async with self._use:
+            with self._live() as handle:
+                self._have = list((await trio.to_thread.run_sync(handle.status)).pieces)
         return self.have
 
     def set_limits(self, *, upload: int = 0, download: int = 0) -> None:
         """Rate limits of this torrent in bytes per second, 0 meaning none; they hold beside the session's."""
         self._limits = (upload, download)
+        self._check_alive()
+        if self._handle is None:
+            return
         with self._live() as handle:
             handle.set_upload_limit(upload)
             handle.set_download_limit(download)
@@ -180,22 +209,35 @@ class Torrent:
     # --- observation -------------------------------------------------------------------------------------------------
     async def status(self) -> TorrentStatus:
         """A snapshot of this torrent; the event loop runs on meanwhile."""
-        with self._live() as handle:
-            return await trio.to_thread.run_sync(read_status, handle)
+        async with self._use:
+            with self._live() as handle:
+                return await trio.to_thread.run_sync(read_status, handle)
 
     # --- called by the session ---------------------------------------------------------------------------------------
     def _attach(self, handle: Any, have: list[bool] | None) -> None:
         """Take the handle of a torrent that was just added; ``have`` is None until the metadata is known."""
         self._handle = handle
+        self._gone = None
+        self._gave = False
         if any(self._limits):
             self.set_limits(upload=self._limits[0], download=self._limits[1])
-        self._checked = trio.Event()
+        if self._checked.is_set():  # who waits for a rescan goes on waiting
+            self._checked = trio.Event()
         self._links.clear()
         self._verdicts, self._flushing = [], []
         if have is not None:
             self._have = have
             self._renamed = True
+            self._info = handle.torrent_file()
             self._metadata.set()
+        if self._named:
+            named, self._named = self._named, []
+            self.connect(named)
+
+    def _detach(self) -> Any:
+        """Give the handle up, before libtorrent is told to take the torrent out; None if it was given up already."""
+        handle, self._handle = self._handle, None
+        return handle
 
     def _check_alive(self) -> None:
         if self._removed.is_set():
@@ -217,7 +259,8 @@ class Torrent:
 
     def _on_metadata(self) -> None:
         if not self._metadata.is_set():
-            self._have = [False] * self._handle.torrent_file().num_pieces()
+            self._info = self._handle.torrent_file()
+            self._have = [False] * self._info.num_pieces()
             self._metadata.set()
             self.events.put(MetadataReceived())
 
@@ -259,6 +302,17 @@ class Torrent:
 
     def _on_error(self, message: str, content_fault: bool) -> None:
         self.events.put(TorrentError(message, content_fault))
+
+    def _on_contradiction(self) -> bool:
+        """Whether the torrent deserves another try after its v1 and v2 hashes disagreed about a piece.
+
+        libtorrent hashes a piece for v1 while its blocks arrive and for v2 block by block. Bytes that change in
+        between, because the piece is given or its chunks are written by repair, look like a publisher's lie; one that
+        is real comes again.
+        """
+        if not self._gave:
+            self._contradictions += 1
+        return self._contradictions < _CONTRADICTIONS
 
     def _on_removed(self) -> None:
         self._removed.set()
