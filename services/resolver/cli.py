@@ -7,12 +7,14 @@ and this version cannot do is an error with a remedy, never ignored.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from libreseed.adapters.console import CommandParser, Progress, Report, add_json_flag, add_version_flag, run_command
 from libreseed.errors import UsageFault
@@ -37,7 +39,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     # A quarter of a cold start would go into collecting what imports make, which is all kept. On again in network.py.
     gc.disable()
-    return run_command(_resolve, _parser(), argv)
+    code = run_command(_resolve, _parser(), argv)
+    if argv is None:
+        _leave(code)
+    return code
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process now that the outcome is told and everything is on disk: a libtorrent session that would not end
+    is destroyed at the interpreter's exit, and that could block for ever (docs/specification/swarm.md, "Session").
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, full, or not there: told already
+            stream.flush()
+    os._exit(code)
 
 
 def _parser() -> CommandParser:
