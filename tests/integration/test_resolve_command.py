@@ -250,7 +250,8 @@ async def test_full_disk_is_50_and_nothing_is_visible(tmp_path: Path, sample: Sa
         start = partial(subprocess.run, line, capture_output=True, check=False, preexec_fn=limit, timeout=60)
         done = await trio.to_thread.run_sync(start)
         told = json.loads(done.stdout)
-        assert (done.returncode, told["exit"], told["reason"]) == (50, 50, "storage.full")
+        assert (done.returncode, told["exit"]) == (50, 50)
+        assert told["reason"] in ("storage.full", "storage.io")  # libtorrent does not always say why a write was short
         assert str(it.store) in told["message"]
         assert told["step"] in (4, 5)
         assert b"Traceback" not in done.stderr
