@@ -84,6 +84,7 @@ class ContentFetch:
         self._news = trio.Event()
         self._work = trio.Event()
         self._busy = False
+        self.disturbed = False  # the session refused a piece or a peer
         self.prefix = PrefixHash(space.swarm / layout.tgz.name, layout.tgz.size)
         self._progressed = trio.Event()
 
@@ -110,6 +111,17 @@ class ContentFetch:
         finally:
             self.ledger.close()
         return self.ledger.totals
+
+    async def settle(self) -> None:
+        """Judge every chunk once more when nobody else writes here; what has changed is repaired from parity.
+
+        A session that refuses a piece may still have a block of it on the way to the disk, where the chunk has been
+        fetched from elsewhere or decoded meanwhile. Call it only after the torrent was left.
+        """
+        self._torrent = None
+        report = await trio.to_thread.run_sync(partial(_given(self._store).repair, threads=2))
+        self.ledger.totals.healed += len(report.repaired)
+        self.prefix = PrefixHash(self._space.swarm / self._layout.tgz.name, self._layout.tgz.size)
 
     async def sha256(self, expected: Sha256Digest) -> Sha256Digest | None:
         """The SHA-256 of the whole .tgz as hashed while it arrived; None when that could not be.
@@ -145,8 +157,10 @@ class ContentFetch:
                     self._pending.append(whole)
                     self._work.set()
             case PieceFailed(index):
+                self.disturbed = True
                 self.plan.piece_failed(index, now)
             case PeerBanned(address):
+                self.disturbed = True
                 self.plan.peer_banned(address, now)
             case TorrentError(message, True):
                 raise ContentRejected("torrent.pieces", f"the publisher's torrent contradicts itself: {message}")

@@ -52,7 +52,12 @@ class Content:
         }
 
     async def sha256(self, expected: Sha256Digest) -> Sha256Digest | None:
-        """See :meth:`ContentFetch.sha256`."""
+        """See :meth:`ContentFetch.sha256`; where pieces were refused, the swarm is left before anything is judged."""
+        if self._fetch.disturbed:
+            await self.share()
+            await self._fetch.look()
+            await self.close()
+            await self._fetch.settle()
         return await self._fetch.sha256(expected)
 
     async def sources(self) -> dict[str, object]:
