@@ -66,6 +66,9 @@ class _Handle:
 
     flushes = 0
 
+    def torrent_file(self) -> None:
+        """No metadata yet."""
+
     def flush_cache(self) -> None:
         self.flushes += 1
 
