@@ -1,0 +1,26 @@
+"""Faults of peers and of records found in the DHT."""
+
+from __future__ import annotations
+
+from libreseed.reasons.table import ENCODING_FAULTS, OTHER_RECORD, Exit, Reason, rows
+
+__all__ = ["ROWS"]
+
+ROWS: tuple[Reason, ...] = (
+    *rows(
+        Exit.NO_SOURCE,
+        "Other peers and mirrors are used; add some with --peer or --mirror if none is left.",
+        "source.peer-protocol",
+        "source.peer-refused",
+        "source.peer-silent",
+    ),
+    *rows(Exit.RECORD_REJECTED, OTHER_RECORD, *(f"dhtrecord.{fault}" for fault in ENCODING_FAULTS)),
+    *rows(Exit.RECORD_REJECTED, OTHER_RECORD, *(f"dhtrecord.{f}" for f in ("key", "salt", "seq", "signature"))),
+    *rows(Exit.RECORD_REJECTED, OTHER_RECORD, *(f"index.{fault}" for fault in ENCODING_FAULTS)),
+    *rows(Exit.RECORD_REJECTED, OTHER_RECORD, *(f"index.{f}" for f in ("key", "signature", "versions"))),
+    *rows(
+        Exit.NO_SOURCE,
+        "Check the network and the --bootstrap addresses (host:port): at least one running DHT node must answer.",
+        "source.no-bootstrap",
+    ),
+)

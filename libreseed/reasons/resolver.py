@@ -1,0 +1,58 @@
+"""The resolver's own: policy, trust, floors, sources, deadlines, its store."""
+
+from __future__ import annotations
+
+from libreseed.reasons.table import OTHER_RECORD, Exit, Reason, rows
+
+__all__ = ["ROWS"]
+
+ROWS: tuple[Reason, ...] = (
+    *rows(Exit.CONFIGURATION, "Correct the policy file; unknown members are never ignored.", "config.policy"),
+    *rows(
+        Exit.NOT_FOUND,
+        "Check name and version; the release is unknown, or nobody keeps its record alive at the moment.",
+        "notfound.record",
+    ),
+    *rows(Exit.NOT_FOUND, "Run it once without --offline, or point --store at where it is.", "notfound.offline"),
+    *rows(
+        Exit.NO_SOURCE,
+        "Try again later or name a peer with --peer: the record is there, but nobody serves the release now.",
+        "source.none",
+    ),
+    *rows(Exit.NO_SOURCE, "Name another peer with --peer, or try again later.", "source.incomplete"),
+    *rows(
+        Exit.TIMED_OUT, "Run it again: verified chunks are kept; or allow more time with --timeout.", "deadline.total"
+    ),
+    *rows(Exit.RECORD_REJECTED, OTHER_RECORD, "minimal.other-release", "minimal.other-key", "minimal.other-seq"),
+    *rows(Exit.RECORD_REJECTED, "Raise max-package-bytes in the policy if this size is expected.", "minimal.policy"),
+    *rows(
+        Exit.NOT_TRUSTED,
+        "Find out from the publisher which key is theirs, then pin it or name it with --publisher.",
+        "trust.unknown-publisher",
+        "trust.other-publisher",
+    ),
+    *rows(
+        Exit.ROLLBACK,
+        "Somebody serves an old or a second record; ask the publisher, and report the evidence.",
+        "floor.rollback",
+        "floor.conflict",
+    ),
+    *rows(
+        Exit.SILEXIUM_REJECTED,
+        "This version can't check Silexium yet: add --no-silexium to go without these proofs.",
+        "silexium.unavailable",
+    ),
+    *rows(Exit.SILEXIUM_REJECTED, "The policy demands Silexium: it can't be waived here.", "silexium.required"),
+    *rows(
+        Exit.STORAGE,
+        "Move the damaged file away after looking at it; removing a floor lifts its protection.",
+        "storage.state",
+    ),
+    *rows(Exit.STORAGE, "Uninstall what is there, or choose another place with --out.", "storage.occupied"),
+    *rows(
+        Exit.STORAGE,
+        "Somebody changed the installed tree: remove it ('libreseed uninstall', by hand below --out) "
+        "and resolve again.",
+        "storage.changed",
+    ),
+)

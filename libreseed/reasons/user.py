@@ -1,0 +1,19 @@
+"""The user's command."""
+
+from __future__ import annotations
+
+from libreseed.reasons.table import Exit, Reason, rows
+
+__all__ = ["ROWS"]
+
+ROWS: tuple[Reason, ...] = (
+    *rows(
+        Exit.CONTENT_REJECTED,
+        "Run it with LIBRESEED_DEBUG=1 --keep DIR and look there.",
+        "demo.command-failed",
+        "demo.daemon",
+    ),
+    *rows(Exit.NOT_FOUND, "Name a directory that exists.", "demo.directory"),
+    *rows(Exit.NOT_FOUND, "'libreseed list' shows what is installed.", "notfound.installed"),
+    *rows(Exit.NOT_FOUND, "'libreseed trust list' shows the pins.", "notfound.pin"),
+)
