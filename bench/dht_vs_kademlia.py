@@ -24,7 +24,7 @@ from typing import Any
 import trio
 
 from libreseed import bencode
-from libreseed.adapters.udp import DhtNode, DhtOptions
+from libreseed.adapters.dht.udp import DhtNode, DhtOptions
 from libreseed.dht import requests
 from libreseed.dht.items import SignedItem, sign_item
 from libreseed.keys.ed25519 import PrivateKey

@@ -21,7 +21,7 @@ from packaging_vs_tar import copied_files
 _EXTRACT = """
 import sys
 from pathlib import Path
-from libreseed.adapters.archive import extract_archive
+from libreseed.adapters.packing.archive import extract_archive
 from libreseed.package.minimal import parse_minimal
 tgz, minimal, into = map(Path, sys.argv[1:])
 extract_archive(tgz, parse_minimal(minimal.read_bytes()), into)

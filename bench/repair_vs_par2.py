@@ -24,7 +24,7 @@ from pathlib import Path
 _MAKE_PARITY = """
 import hashlib, sys
 from pathlib import Path
-from libreseed.adapters.repair_files import make_parity
+from libreseed.adapters.chunks.repair_files import make_parity
 from libreseed.ids import Sha256Digest
 from libreseed.repair.chunkmap import build_chunk_map
 from libreseed.repair.grid import ChunkGrid
@@ -38,14 +38,14 @@ tgz.with_suffix(".chunks").write_bytes(build_chunk_map(grid, grid.least_m, sha25
 _MAKE_ALL = """
 import sys
 from pathlib import Path
-from libreseed.adapters.repair_files import make_repair_files
+from libreseed.adapters.chunks.repair_files import make_repair_files
 from libreseed.ids import ReleaseId
 make_repair_files(ReleaseId.parse("bench@1.0.0"), Path(sys.argv[1]))
 """
 _REPAIR = """
 import sys
 from pathlib import Path
-from libreseed.adapters.chunk_store import ChunkStore
+from libreseed.adapters.chunks.chunk_store import ChunkStore
 from libreseed.repair.chunkmap import parse_chunk_map
 tgz = Path(sys.argv[1])
 chunk_map = parse_chunk_map(tgz.with_suffix(".chunks").read_bytes())

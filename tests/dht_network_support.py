@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import trio
 
-from libreseed.adapters.udp import DhtNode, DhtOptions
+from libreseed.adapters.dht.udp import DhtNode, DhtOptions
 from tests.seeder_support import loopback
 
 T = TypeVar("T")

@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from libreseed.adapters.release_build import BuiltRelease, ReleasePlan, build_release, collect_tree
-from libreseed.adapters.release_folder import ReleaseFiles
-from libreseed.adapters.watcher import Nobody
+from libreseed.adapters.files.watcher import Nobody
+from libreseed.adapters.release.release_build import BuiltRelease, ReleasePlan, build_release, collect_tree
+from libreseed.adapters.release.release_folder import ReleaseFiles
 from libreseed.ids import ReleaseId
 from libreseed.keys.ed25519 import PrivateKey
 

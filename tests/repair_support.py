@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from libreseed.adapters.chunk_store import ChunkStore
-from libreseed.adapters.repair_files import RepairFiles, make_repair_files
+from libreseed.adapters.chunks.chunk_store import ChunkStore
+from libreseed.adapters.chunks.repair_files import RepairFiles, make_repair_files
 from libreseed.ids import ReleaseId
 from libreseed.repair.chunkmap import ChunkMap
 

@@ -14,16 +14,16 @@ from pathlib import Path
 import trio
 from blake3 import blake3
 
-from libreseed.adapters.console import Progress
-from libreseed.adapters.release_build import ReleasePlan, build_release, collect_tree
-from libreseed.adapters.release_folder import ReleaseFiles
-from libreseed.adapters.repair_files import hash_pieces, make_repair_files
-from libreseed.adapters.settings import Endpoint
+from libreseed.adapters.chunks.repair_files import hash_pieces, make_repair_files
+from libreseed.adapters.command.console import Progress
+from libreseed.adapters.command.settings import Endpoint
+from libreseed.adapters.dht.udp import DhtNode, DhtOptions
+from libreseed.adapters.files.watcher import Nobody
+from libreseed.adapters.release.release_build import ReleasePlan, build_release, collect_tree
+from libreseed.adapters.release.release_folder import ReleaseFiles
 from libreseed.adapters.torrent.session import TorrentSession
 from libreseed.adapters.torrent.settings import SessionOptions
 from libreseed.adapters.torrent.torrent import Torrent
-from libreseed.adapters.udp import DhtNode, DhtOptions
-from libreseed.adapters.watcher import Nobody
 from libreseed.dht.items import SignedItem
 from libreseed.dht.records import build_dht_record, parse_dht_record
 from libreseed.errors import LibreSeedError, TransportFault

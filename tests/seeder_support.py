@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from libreseed.adapters import control
-from libreseed.adapters.control import Request
+from libreseed.adapters.command import control
+from libreseed.adapters.command.control import Request
 from services.packager import cli as packager
 
 PATIENCE_S = 60.0

@@ -12,7 +12,7 @@ operations that hide their input. Specification: ``silexium.md``, 4.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from libreseed import limits
@@ -23,18 +23,22 @@ from libreseed.silexium.ripemd160 import ripemd160
 __all__ = [
     "BitcoinAttestation",
     "OtherAttestation",
+    "OtsPath",
     "OtsProof",
     "PendingAttestation",
     "Step",
     "attested_block",
     "parse_ots",
+    "parse_timestamp",
     "write_ots",
+    "write_timestamp",
 ]
 
 _MAGIC = b"\x00OpenTimestamps\x00\x00Proof\x00\xbf\x89\xe2\xe8\x84\xe8\x92\x94"
 _BITCOIN = bytes.fromhex("0588960d73d71901")
 _PENDING = bytes.fromhex("83dfe30d2ef90c8e")
 _SHA256, _RIPEMD160, _APPEND, _PREPEND = 0x08, 0x03, 0xF0, 0xF1
+_TAGS = {"sha256": _SHA256, "ripemd160": _RIPEMD160, "append": _APPEND, "prepend": _PREPEND}
 _FORK, _ATTESTATION = 0xFF, 0x00
 _URI = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._/:")
 
@@ -72,8 +76,16 @@ class OtsProof:
     other: tuple[OtherAttestation, ...]
 
 
-# One operation of a linear proof: "sha256" with b"", or "append" or "prepend" with 1 to 4096 bytes.
+# One operation: "sha256" or "ripemd160" with b"", or "append" or "prepend" with 1 to 4096 bytes.
 Step = tuple[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class OtsPath:
+    """One branch of a proof: what is done to the message, and the attestation that it ends in."""
+
+    steps: tuple[Step, ...]
+    end: BitcoinAttestation | PendingAttestation | OtherAttestation
 
 
 def parse_ots(data: bytes, digest: bytes) -> OtsProof:
@@ -88,15 +100,25 @@ def parse_ots(data: bytes, digest: bytes) -> OtsProof:
     if (actual := reader.take(32)) != digest:
         evidence = {"expected": digest.hex(), "actual": actual.hex()}
         raise ProofRejected("silexium.ots-digest", "the proof is for other bytes", evidence=evidence)
-    found = _walk(reader, digest)
-    if not reader.done:
-        raise ProofRejected("silexium.ots", "there are bytes behind the proof")
+    found = [path.end for path in _walk(reader, digest)]
     return OtsProof(
         digest,
         tuple(item for item in found if isinstance(item, BitcoinAttestation)),
         tuple(item for item in found if isinstance(item, PendingAttestation)),
         tuple(item for item in found if isinstance(item, OtherAttestation)),
     )
+
+
+def parse_timestamp(data: bytes, message: bytes) -> tuple[OtsPath, ...]:
+    """The branches of a time stamp without a file's head, as a calendar sends it for ``message``.
+
+    Raises ``silexium.ots``. That it is for this message follows from where its branches lead, and must be checked there.
+    """
+    if len(data) > limits.OTS_BYTES:
+        raise ProofRejected("silexium.ots", f"a calendar's answer has at most {limits.OTS_BYTES} bytes")
+    if len(message) > limits.OTS_MESSAGE_BYTES:
+        raise ProofRejected("silexium.ots", f"a message in the proof exceeds {limits.OTS_MESSAGE_BYTES} bytes")
+    return tuple(_walk(_Reader(data), message))
 
 
 def attested_block(proof: OtsProof, chains: Iterable[HeaderChain]) -> tuple[int, int]:
@@ -124,54 +146,64 @@ def attested_block(proof: OtsProof, chains: Iterable[HeaderChain]) -> tuple[int,
 
 def write_ots(digest: bytes, steps: Iterable[Step], end: BitcoinAttestation | PendingAttestation) -> bytes:
     """A linear proof: ``digest`` through ``steps`` to ``end``; what it says went through :func:`parse_ots`."""
-    out = bytearray(_MAGIC + b"\x01" + bytes([_SHA256]) + digest)
-    tags = {"sha256": _SHA256, "append": _APPEND, "prepend": _PREPEND}
+    data = _MAGIC + b"\x01" + bytes([_SHA256]) + digest + write_timestamp(digest, steps, end)
+    parse_ots(data, digest)
+    return data
+
+
+def write_timestamp(message: bytes, steps: Iterable[Step], end: BitcoinAttestation | PendingAttestation) -> bytes:
+    """One branch from ``message`` through ``steps`` to ``end``; raises ``silexium.ots`` when it does not lead there."""
+    out = bytearray()
     for name, argument in steps:
-        out.append(tags[name])
-        out += _varbytes(argument) if name != "sha256" else b""
+        out.append(_TAGS[name])
+        out += _varbytes(argument) if name in ("append", "prepend") else b""
     if isinstance(end, BitcoinAttestation):
         out += bytes([_ATTESTATION]) + _BITCOIN + _varbytes(_varnumber(end.height))
     else:
         out += bytes([_ATTESTATION]) + _PENDING + _varbytes(_varbytes(end.uri.encode("ascii")))
     data = bytes(out)
-    if end not in (*(proof := parse_ots(data, digest)).bitcoin, *proof.pending):
+    if end != parse_timestamp(data, message)[0].end:
         raise ProofRejected("silexium.ots", "the operations do not lead to the attestation")
     return data
 
 
-def _walk(reader: _Reader, digest: bytes) -> list[BitcoinAttestation | PendingAttestation | OtherAttestation]:
-    """Follow every branch in the order of the bytes, without recursion."""
-    found: list[BitcoinAttestation | PendingAttestation | OtherAttestation] = []
-    waiting = [digest]  # messages of forks whose last branch is still to come
+def _walk(reader: _Reader, message: bytes) -> list[OtsPath]:
+    """Follow every branch in the order of the bytes, without recursion, to the last byte."""
+    found: list[OtsPath] = []
+    waiting: list[tuple[bytes, tuple[Step, ...]]] = [(message, ())]  # forks whose last branch is still to come
     operations = 0
     while waiting:
-        message: bytes | None = waiting.pop()
-        while message is not None:
+        here, before = waiting.pop()
+        steps = list(before)
+        while True:
             tag = reader.byte()
             if tag == _FORK:
-                waiting.append(message)
+                waiting.append((here, tuple(steps)))
                 tag = reader.byte()
             operations += 1
             if operations > limits.OTS_OPERATIONS:
                 raise ProofRejected("silexium.ots", f"the proof has more than {limits.OTS_OPERATIONS} operations")
             if tag == _ATTESTATION:
-                found.append(_attestation(reader, message))
-                message = None
-            else:
-                message = _apply(reader, tag, message)
+                found.append(OtsPath(tuple(steps), _attestation(reader, here)))
+                break
+            here, step = _apply(reader, tag, here)
+            steps.append(step)
+    if not reader.done:
+        raise ProofRejected("silexium.ots", "there are bytes behind the proof")
     return found
 
 
-def _apply(reader: _Reader, tag: int, message: bytes) -> bytes:
-    unary: dict[int, Callable[[bytes], bytes]] = {_RIPEMD160: ripemd160, _SHA256: _sha256}
-    if tag in unary:
-        return unary[tag](message)
+def _apply(reader: _Reader, tag: int, message: bytes) -> tuple[bytes, Step]:
+    if tag == _SHA256:
+        return _sha256(message), ("sha256", b"")
+    if tag == _RIPEMD160:
+        return ripemd160(message), ("ripemd160", b"")
     if tag not in (_APPEND, _PREPEND):
         raise ProofRejected("silexium.ots", f"the operation 0x{tag:02x} is not allowed in a proof")
     argument = reader.counted(limits.OTS_MESSAGE_BYTES, least=1)
     if len(message) + len(argument) > limits.OTS_MESSAGE_BYTES:
         raise ProofRejected("silexium.ots", f"a message in the proof exceeds {limits.OTS_MESSAGE_BYTES} bytes")
-    return message + argument if tag == _APPEND else argument + message
+    return (message + argument, ("append", argument)) if tag == _APPEND else (argument + message, ("prepend", argument))
 
 
 def _attestation(reader: _Reader, message: bytes) -> BitcoinAttestation | PendingAttestation | OtherAttestation:

@@ -1,6 +1,6 @@
 """An in-memory datagram network in virtual time, and DHT nodes on it: thousands of them in one thread.
 
-It drives the very :class:`~libreseed.dht.node.NodeMachine` that :mod:`libreseed.adapters.udp` drives, with an event
+It drives the very :class:`~libreseed.dht.node.NodeMachine` that :mod:`libreseed.adapters.dht.udp` drives, with an event
 queue instead of sockets and a clock. Latency is lognormal around a median round trip, loss is a probability; everything
 is drawn from one seeded generator, so that a run repeats exactly. Nodes that are switched off stay silent, as a machine
 that lost its power does.

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from libreseed.adapters.console import Progress, Report, human_bytes
-from libreseed.adapters.durable import publish_directory, remove_leftovers, staging_directory
-from libreseed.adapters.keys import passphrase_source, signing_key
-from libreseed.adapters.oserrors import from_oserror
-from libreseed.adapters.release_build import BuiltRelease, ReleasePlan, build_release, collect_tree
-from libreseed.adapters.tree import Tree
+from libreseed.adapters.command.console import Progress, Report, human_bytes
+from libreseed.adapters.command.keys import passphrase_source, signing_key
+from libreseed.adapters.files.durable import publish_directory, remove_leftovers, staging_directory
+from libreseed.adapters.files.oserrors import from_oserror
+from libreseed.adapters.packing.tree import Tree
+from libreseed.adapters.release.release_build import BuiltRelease, ReleasePlan, build_release, collect_tree
 from libreseed.errors import LocalFault, Malformed, UsageFault
 from libreseed.ids import PackageName, ReleaseId, Version
 from libreseed.package.manifest import OPTIONAL_TEXTS

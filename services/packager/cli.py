@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 
-from libreseed.adapters.console import CommandParser, Report, add_json_flag, add_version_flag, run_command
+from libreseed.adapters.command.console import CommandParser, Report, add_json_flag, add_version_flag, run_command
 
 __all__ = ["main"]
 

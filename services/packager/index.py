@@ -11,10 +11,10 @@ import os
 from pathlib import Path
 
 from libreseed import limits
-from libreseed.adapters.bounded_file import read_bounded
-from libreseed.adapters.console import Report
-from libreseed.adapters.durable import durable_write
-from libreseed.adapters.keys import passphrase_source, signing_key
+from libreseed.adapters.command.console import Report
+from libreseed.adapters.command.keys import passphrase_source, signing_key
+from libreseed.adapters.files.bounded_file import read_bounded
+from libreseed.adapters.files.durable import durable_write
 from libreseed.dht.records import ReleaseIndex, build_index, parse_index
 from libreseed.errors import Malformed, NotFound, UsageFault
 from libreseed.ids import PackageName, PublicKey

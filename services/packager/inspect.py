@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from libreseed import bencode, limits, wire
-from libreseed.adapters.archive_peek import peek_manifest
-from libreseed.adapters.bounded_file import read_bounded
-from libreseed.adapters.console import Report
-from libreseed.adapters.release_folder import ReleaseFiles
+from libreseed.adapters.command.console import Report
+from libreseed.adapters.files.bounded_file import read_bounded
+from libreseed.adapters.packing.archive_peek import peek_manifest
+from libreseed.adapters.release.release_folder import ReleaseFiles
 from libreseed.dht.records import parse_dht_record, parse_index
 from libreseed.errors import ContentRejected, Malformed, RecordRejected, UsageFault
 from libreseed.ids import PublicKey

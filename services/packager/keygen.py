@@ -6,8 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
-from libreseed.adapters.console import Report
-from libreseed.adapters.keys import create_key, new_passphrase
+from libreseed.adapters.command.console import Report
+from libreseed.adapters.command.keys import create_key, new_passphrase
 from libreseed.errors import NotFound, UsageFault
 
 __all__ = ["keygen"]

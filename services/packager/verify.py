@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from libreseed.adapters.console import Progress, Report, human_bytes
-from libreseed.adapters.gzip_stream import default_threads
-from libreseed.adapters.release_folder import ReleaseFiles, VerifiedRelease, verify_release
+from libreseed.adapters.command.console import Progress, Report, human_bytes
+from libreseed.adapters.packing.gzip_stream import default_threads
+from libreseed.adapters.release.release_folder import ReleaseFiles, VerifiedRelease, verify_release
 from libreseed.errors import UsageFault
 
 __all__ = ["verify"]

@@ -16,11 +16,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from libreseed.adapters.console import CommandParser, Progress, Report, add_json_flag, add_version_flag, run_command
+from libreseed.adapters.command.console import (
+    CommandParser,
+    Progress,
+    Report,
+    add_json_flag,
+    add_version_flag,
+    run_command,
+)
 from libreseed.errors import UsageFault
 
 if TYPE_CHECKING:
-    from libreseed.adapters.settings import Endpoint
+    from libreseed.adapters.command.settings import Endpoint
 
     from .flow import Options
 
@@ -100,7 +107,7 @@ def _resolve(args: argparse.Namespace) -> Report:
 
 
 def _options(args: argparse.Namespace) -> Options:
-    from libreseed.adapters.store import store_root
+    from libreseed.adapters.resolving.store import store_root
     from libreseed.resolve.request import Request, parse_key, parse_release
 
     _refuse_unsupported(args)
@@ -126,7 +133,7 @@ def _options(args: argparse.Namespace) -> Options:
 
 
 def _peer(text: str) -> Endpoint:
-    from libreseed.adapters.settings import endpoint
+    from libreseed.adapters.command.settings import endpoint
 
     try:
         return endpoint(text)
@@ -142,7 +149,7 @@ def _refuse_unsupported(args: argparse.Namespace) -> None:
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    from libreseed.adapters.settings import (
+    from libreseed.adapters.command.settings import (
         Setting,
         default_directory,
         endpoint,
@@ -168,7 +175,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _policy(path: Path | None) -> Any:
-    from libreseed.adapters.policy_file import read_policy
+    from libreseed.adapters.resolving.policy_file import read_policy
     from libreseed.resolve.policy import DEFAULT_POLICY
 
     return DEFAULT_POLICY if path is None else read_policy(path)

@@ -10,9 +10,9 @@ from pathlib import Path
 import trio
 
 from libreseed import limits
-from libreseed.adapters.fetch import ContentFetch
-from libreseed.adapters.recovery import Findings, examine, read_known_info
-from libreseed.adapters.settings import Endpoint
+from libreseed.adapters.chunks.recovery import Findings, examine, read_known_info
+from libreseed.adapters.command.settings import Endpoint
+from libreseed.adapters.resolving.fetch import ContentFetch
 from libreseed.adapters.torrent.session import TorrentSession
 from libreseed.adapters.torrent.torrent import Torrent
 from libreseed.errors import NotFound, TransportFault

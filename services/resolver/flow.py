@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from libreseed.adapters.console import Progress
-from libreseed.adapters.durable import remove_leftovers
-from libreseed.adapters.settings import Endpoint
-from libreseed.adapters.store import ReleaseLock, Store, Workspace
-from libreseed.adapters.trust_store import TrustStore
+from libreseed.adapters.command.console import Progress
+from libreseed.adapters.command.settings import Endpoint
+from libreseed.adapters.files.durable import remove_leftovers
+from libreseed.adapters.resolving.store import ReleaseLock, Store, Workspace
+from libreseed.adapters.resolving.trust_store import TrustStore
 from libreseed.errors import ContentRejected, LocalFault, NotFound, TransportFault
 from libreseed.package.minimal import MinimalManifest
 from libreseed.resolve.engine import FoundRecord, Resolution
@@ -228,7 +228,7 @@ class _Run:
 
 
 def _check_tree(root: Path, minimal: MinimalManifest) -> None:
-    from libreseed.adapters.tree_check import check_tree_on_disk
+    from libreseed.adapters.packing.tree_check import check_tree_on_disk
 
     check_tree_on_disk(root, minimal)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import trio
 
-from libreseed.adapters.archive import check_infohash, extract_archive
-from libreseed.adapters.durable import publish_directory, staging_directory
+from libreseed.adapters.files.durable import publish_directory, staging_directory
+from libreseed.adapters.packing.archive import check_infohash, extract_archive
 from libreseed.ids import Sha256Digest
 from libreseed.resolve.receipt import Receipt
 

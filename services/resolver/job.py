@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from libreseed.adapters.console import Progress
-from libreseed.adapters.store import Store, Workspace
+from libreseed.adapters.command.console import Progress
+from libreseed.adapters.resolving.store import Store, Workspace
 from libreseed.resolve.engine import Resolution
 
 from .outcome import Steps

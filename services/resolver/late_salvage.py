@@ -15,7 +15,7 @@ __all__ = ["LateSalvage"]
 
 @dataclass(frozen=True, slots=True)
 class LateSalvage:
-    """:class:`libreseed.adapters.salvage.ChunkSalvage` with the same arguments."""
+    """:class:`libreseed.adapters.resolving.salvage.ChunkSalvage` with the same arguments."""
 
     layout: TorrentLayout
     info_hash: bytes
@@ -25,6 +25,6 @@ class LateSalvage:
         self, chunk_map: ChunkMap, wants: Sequence[Chunk], peers: Mapping[Address, Collection[Chunk]]
     ) -> Salvaged:
         """Ask ``peers`` for single chunks."""
-        from libreseed.adapters.salvage import ChunkSalvage
+        from libreseed.adapters.resolving.salvage import ChunkSalvage
 
         return await ChunkSalvage(self.layout, self.info_hash, self.patience_s)(chunk_map, wants, peers)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from libreseed.adapters.oserrors import from_oserror
+from libreseed.adapters.files.oserrors import from_oserror
 from libreseed.errors import LibreSeedError, LocalFault
 
 __all__ = ["at_step", "directories", "marked"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from libreseed.adapters.settings import Endpoint
+from libreseed.adapters.command.settings import Endpoint
 from libreseed.dht.items import SignedItem
 from libreseed.ids import PackageName, PublicKey
 from libreseed.resolve.engine import FoundRecord
@@ -41,7 +41,7 @@ DhtFactory = Callable[[tuple[Address, ...], tuple[Address, ...], Path], DhtClien
 
 def default_dht(bootstrap: tuple[Address, ...], listen: tuple[Address, ...], state_file: Path) -> DhtClient:
     """Our own node, as a client: it looks up and leaves no trace in others' tables."""
-    from libreseed.adapters.udp import DhtNode, DhtOptions
+    from libreseed.adapters.dht.udp import DhtNode, DhtOptions
 
     return DhtNode(DhtOptions(listen=listen, bootstrap=bootstrap, state_file=state_file, client=True))
 
@@ -68,8 +68,8 @@ class Network:
         nursery.start_soon(self._start_session)
 
     async def find(self, request: Request, basis: TrustBasis | None) -> FoundRecord:
-        """Step 2, as :func:`libreseed.adapters.finder.find_record`."""
-        from libreseed.adapters.finder import find_record
+        """Step 2, as :func:`libreseed.adapters.dht.finder.find_record`."""
+        from libreseed.adapters.dht.finder import find_record
 
         await self._nursery.start(self._dht.run)
         return await find_record(self._dht, request, basis)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from libreseed.adapters.console import Report, human_bytes
+from libreseed.adapters.command.console import Report, human_bytes
 from libreseed.package.minimal import MinimalManifest
 
 __all__ = ["NOT_PROVEN", "Outcome", "Steps"]

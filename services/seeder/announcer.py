@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from libreseed.adapters.udp import DhtNode
+from libreseed.adapters.dht.udp import DhtNode
 from libreseed.dht.items import SignedItem
 from libreseed.dht.upkeep import Duty, Upkeep
 from libreseed.errors import TransportFault

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from libreseed.adapters import control
-from libreseed.adapters.console import CommandParser, Report, add_json_flag, add_version_flag, run_command
-from libreseed.adapters.control import Request
+from libreseed.adapters.command import control
+from libreseed.adapters.command.console import CommandParser, Report, add_json_flag, add_version_flag, run_command
+from libreseed.adapters.command.control import Request
 from libreseed.errors import LibreSeedError
 
 from .report import describe_added, describe_list, describe_scrub, describe_status

@@ -1,6 +1,6 @@
 """What an operator can set: the seeder's settings, their bounds and defaults (docs/operations.md, "Configuration").
 
-One table; the TOML file, ``LIBRESEED_*`` and the flags are merged by :mod:`libreseed.adapters.settings`.
+One table; the TOML file, ``LIBRESEED_*`` and the flags are merged by :mod:`libreseed.adapters.command.settings`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from libreseed.adapters.settings import (
+from libreseed.adapters.command.settings import (
     Endpoint,
     Setting,
     default_directory,

@@ -12,13 +12,13 @@ import sys
 
 import trio
 
-from libreseed.adapters.control_server import ControlServer
-from libreseed.adapters.listening import listen_addresses
-from libreseed.adapters.seed_store import SeedStore
+from libreseed.adapters.command.control_server import ControlServer
+from libreseed.adapters.command.listening import listen_addresses
+from libreseed.adapters.dht.udp import DhtNode, DhtOptions
+from libreseed.adapters.release.seed_store import SeedStore
 from libreseed.adapters.torrent.legacy_door import LegacyDoor
 from libreseed.adapters.torrent.session import TorrentSession
 from libreseed.adapters.torrent.settings import SessionOptions
-from libreseed.adapters.udp import DhtNode, DhtOptions
 
 from .announcer import LEGACY_PEERS, Announcer
 from .config import SeederConfig

@@ -11,9 +11,9 @@ import os
 from collections.abc import Iterable
 
 from libreseed import limits
-from libreseed.adapters.bounded_file import read_bounded
-from libreseed.adapters.chunk_store import ChunkStore
-from libreseed.adapters.durable import durable_write
+from libreseed.adapters.chunks.chunk_store import ChunkStore
+from libreseed.adapters.files.bounded_file import read_bounded
+from libreseed.adapters.files.durable import durable_write
 from libreseed.errors import ContentRejected
 from libreseed.repair.chunkmap import parse_chunk_map
 from libreseed.torrent.metainfo import parse_metainfo

@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from libreseed.adapters.keys import KEY_VARIABLE, find_private_keys, looks_like_private_key
-from libreseed.adapters.settings import default_directory
+from libreseed.adapters.command.keys import KEY_VARIABLE, find_private_keys, looks_like_private_key
+from libreseed.adapters.command.settings import default_directory
 from libreseed.errors import UsageFault
 
 from .config import SeederConfig

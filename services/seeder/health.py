@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from libreseed import limits
-from libreseed.adapters.chunk_store import ChunkStore, RepairReport
-from libreseed.adapters.seed_store import SeedStore
+from libreseed.adapters.chunks.chunk_store import ChunkStore, RepairReport
+from libreseed.adapters.release.seed_store import SeedStore
 from libreseed.errors import LocalFault
 from libreseed.repair.chunkmap import ChunkMap
 

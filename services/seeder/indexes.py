@@ -11,9 +11,9 @@ import logging
 import trio
 
 from libreseed import bencode, limits, wire
-from libreseed.adapters.durable import durable_write
-from libreseed.adapters.oserrors import from_oserror
-from libreseed.adapters.seed_store import SeedStore
+from libreseed.adapters.files.durable import durable_write
+from libreseed.adapters.files.oserrors import from_oserror
+from libreseed.adapters.release.seed_store import SeedStore
 from libreseed.dht.items import SignedItem
 from libreseed.dht.records import ReleaseIndex, index_from_item, index_salt, parse_index
 from libreseed.errors import LibreSeedError, Malformed, RecordRejected

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from libreseed import limits
-from libreseed.adapters.oserrors import from_oserror
-from libreseed.adapters.release_folder import ReleaseFiles, verify_release
-from libreseed.adapters.seed_store import SeedNote
-from libreseed.adapters.watcher import Nobody
+from libreseed.adapters.files.oserrors import from_oserror
+from libreseed.adapters.files.watcher import Nobody
+from libreseed.adapters.release.release_folder import ReleaseFiles, verify_release
+from libreseed.adapters.release.seed_store import SeedNote
 from libreseed.errors import LocalFault, NotFound, RecordRejected
 from libreseed.ids import ReleaseId
 from libreseed.package.minimal import MinimalManifest, check_not_ahead, parse_minimal

@@ -19,8 +19,8 @@ from pathlib import Path
 import trio
 
 from libreseed import limits
-from libreseed.adapters.oserrors import from_oserror
-from libreseed.adapters.seed_store import SeedNote, SeedStore, release_key
+from libreseed.adapters.files.oserrors import from_oserror
+from libreseed.adapters.release.seed_store import SeedNote, SeedStore, release_key
 from libreseed.adapters.torrent.legacy_door import LegacyDoor
 from libreseed.adapters.torrent.session import TorrentSession
 from libreseed.adapters.torrent.torrent import Torrent

@@ -11,9 +11,9 @@ import logging
 
 import trio
 
+from libreseed.adapters.dht.udp import DhtNode
 from libreseed.adapters.torrent.events import PieceDone, TorrentError
 from libreseed.adapters.torrent.torrent import Torrent
-from libreseed.adapters.udp import DhtNode
 from libreseed.errors import TransportFault
 
 from .config import SeederConfig

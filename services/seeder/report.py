@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from libreseed.adapters.console import human_bytes
+from libreseed.adapters.command.console import human_bytes
 
 __all__ = ["describe_added", "describe_list", "describe_scrub", "describe_status"]
 

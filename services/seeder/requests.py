@@ -16,9 +16,9 @@ import trio
 
 import libreseed
 from libreseed import wire
-from libreseed.adapters.control import Request
+from libreseed.adapters.command.control import Request
+from libreseed.adapters.dht.udp import DhtNode
 from libreseed.adapters.torrent.torrent import TorrentStatus
-from libreseed.adapters.udp import DhtNode
 from libreseed.dht.upkeep import Duty
 from libreseed.errors import LibreSeedError, UsageFault
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from libreseed.adapters.oserrors import from_oserror
+from libreseed.adapters.files.oserrors import from_oserror
 from libreseed.errors import Malformed, NotFound, UsageFault
 from libreseed.ids import ReleaseId
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from libreseed import limits
-from libreseed.adapters.durable import durable_write
-from libreseed.adapters.seed_store import SeedNote, SeedStore, Stamp, release_key
+from libreseed.adapters.files.durable import durable_write
+from libreseed.adapters.release.seed_store import SeedNote, SeedStore, Stamp, release_key
 from libreseed.dht.items import SignedItem
 from libreseed.dht.records import parse_dht_record
 from libreseed.errors import ContentRejected, LibreSeedError, Malformed, RecordRejected

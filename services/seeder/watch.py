@@ -19,8 +19,8 @@ from pathlib import Path
 import trio
 
 from libreseed import wire
-from libreseed.adapters.durable import durable_write
-from libreseed.adapters.oserrors import from_oserror
+from libreseed.adapters.files.durable import durable_write
+from libreseed.adapters.files.oserrors import from_oserror
 from libreseed.errors import LibreSeedError, Malformed
 from libreseed.ids import ReleaseId
 from libreseed.reasons import Exit

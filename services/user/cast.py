@@ -17,7 +17,7 @@ from libreseed.errors import LocalFault
 from .stage import Stage
 
 if TYPE_CHECKING:
-    from libreseed.adapters.udp import DhtNode
+    from libreseed.adapters.dht.udp import DhtNode
 
 __all__ = ["Seeder", "dht_nodes"]
 
@@ -28,7 +28,7 @@ _ASK_AGAIN_S = 0.2  # the daemon is another process: its control socket is asked
 @asynccontextmanager
 async def dht_nodes(count: int) -> AsyncIterator[list[DhtNode]]:
     """``count`` nodes on 127.0.0.11 and up that know each other, until the block ends."""
-    from libreseed.adapters.udp import DhtNode, DhtOptions
+    from libreseed.adapters.dht.udp import DhtNode, DhtOptions
 
     nodes: list[DhtNode] = []
     async with trio.open_nursery() as nursery:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from libreseed.adapters.console import CommandParser, Report, add_json_flag, add_version_flag, run_command
+from libreseed.adapters.command.console import CommandParser, Report, add_json_flag, add_version_flag, run_command
 from libreseed.errors import NotFound, UsageFault
 from libreseed.reasons import Exit
 
@@ -120,7 +120,7 @@ def _add_store_flag(verb: CommandParser) -> None:
 
 def _store_root(args: argparse.Namespace) -> Path:
     """The same place that ``libreseed-resolve`` uses."""
-    from libreseed.adapters.store import store_root
+    from libreseed.adapters.resolving.store import store_root
 
     return store_root(args.store)
 
@@ -132,8 +132,8 @@ def _add_list(verbs: argparse._SubParsersAction[CommandParser]) -> None:
 
 
 def _list(args: argparse.Namespace) -> Report:
-    from libreseed.adapters.installed import installed
-    from libreseed.adapters.store import Store
+    from libreseed.adapters.resolving.installed import installed
+    from libreseed.adapters.resolving.store import Store
 
     receipts = installed(Store(_store_root(args)))
     rows = [{"release": str(receipt.minimal.release), "path": receipt.path} for receipt in receipts]
@@ -149,8 +149,8 @@ def _add_uninstall(verbs: argparse._SubParsersAction[CommandParser]) -> None:
 
 
 def _uninstall(args: argparse.Namespace) -> Report:
-    from libreseed.adapters.installed import uninstall
-    from libreseed.adapters.store import Store
+    from libreseed.adapters.resolving.installed import uninstall
+    from libreseed.adapters.resolving.store import Store
     from libreseed.resolve.request import parse_release
 
     removed = uninstall(Store(_store_root(args)), parse_release(args.release))
@@ -175,7 +175,7 @@ def _add_trust(verbs: argparse._SubParsersAction[CommandParser]) -> None:
 
 
 def _change_trust(args: argparse.Namespace) -> Report:
-    from libreseed.adapters.trust_store import TrustStore
+    from libreseed.adapters.resolving.trust_store import TrustStore
     from libreseed.resolve.request import parse_key, parse_name
 
     name, key, store = parse_name(args.name), parse_key(args.key), TrustStore(_store_root(args))
@@ -189,7 +189,7 @@ def _change_trust(args: argparse.Namespace) -> Report:
 
 
 def _list_trust(args: argparse.Namespace) -> Report:
-    from libreseed.adapters.trust_store import TrustStore
+    from libreseed.adapters.resolving.trust_store import TrustStore
 
     pins = TrustStore(_store_root(args)).pins()
     return Report(_pins_text(pins), {"publishers": _pins_data(pins)})

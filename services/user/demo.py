@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from libreseed.adapters.terminal import human_bytes
+from libreseed.adapters.command.terminal import human_bytes
 from libreseed.dht.records import manifest_salt, minimal_from_item
 from libreseed.package.minimal import parse_minimal
 from libreseed.repair.grid import ChunkGrid
@@ -27,7 +27,7 @@ from .stage import Stage
 from .story import Story
 
 if TYPE_CHECKING:
-    from libreseed.adapters.udp import DhtNode
+    from libreseed.adapters.dht.udp import DhtNode
 
 __all__ = ["DemoOptions", "run_demo"]
 

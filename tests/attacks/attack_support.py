@@ -9,8 +9,8 @@ from pathlib import Path
 
 import trio
 
-from libreseed.adapters.console import Progress
-from libreseed.adapters.store import Store
+from libreseed.adapters.command.console import Progress
+from libreseed.adapters.resolving.store import Store
 from libreseed.dht.items import SignedItem
 from libreseed.ids import PackageName, PublicKey, ReleaseId, Sha256Digest
 from libreseed.package.minimal import MinimalManifest

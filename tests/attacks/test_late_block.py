@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from libreseed.adapters.fetch import ContentFetch
-from libreseed.adapters.recovery import Findings
+from libreseed.adapters.chunks.recovery import Findings
+from libreseed.adapters.resolving.fetch import ContentFetch
 from libreseed.errors import LocalFault
 from libreseed.repair.plan import Verified
 from libreseed.resolve.engine import FoundRecord, Resolution

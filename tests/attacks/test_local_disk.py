@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from libreseed.adapters.durable import STAGING_PREFIX
+from libreseed.adapters.files.durable import STAGING_PREFIX
 from libreseed.errors import LocalFault
 from tests.attacks.attack_support import Arrived, arrive
 from tests.hostile_archives import Forge, gz

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from libreseed import limits
-from libreseed.adapters.salvage import ChunkSalvage
+from libreseed.adapters.resolving.salvage import ChunkSalvage
 from libreseed.resolve.journal import Kind
 from libreseed.resolve.piece_map import Chunk
 from libreseed.resolve.request import Request

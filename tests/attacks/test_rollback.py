@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from libreseed import bencode
-from libreseed.adapters.installed import uninstall
+from libreseed.adapters.resolving.installed import uninstall
 from libreseed.dht.items import SignedItem, sign_item
 from libreseed.dht.records import manifest_salt
 from libreseed.ids import TorrentV2Hash

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from libreseed.adapters.settings import Endpoint
+from libreseed.adapters.command.settings import Endpoint
 from tests.integration.test_resolve import flip
 from tests.integration.test_resolve_hostile import silent_peer
 from tests.resolver_support import assert_installed, make_sample, scene

@@ -12,8 +12,8 @@ import pytest
 import trio
 
 from libreseed import bencode
-from libreseed.adapters.dht_state import load_nodes
-from libreseed.adapters.udp import DhtNode, DhtOptions
+from libreseed.adapters.dht.dht_state import load_nodes
+from libreseed.adapters.dht.udp import DhtNode, DhtOptions
 from libreseed.dht.items import SignedItem, sign_item
 from libreseed.dht.records import index_salt
 from libreseed.errors import LocalFault, TransportFault

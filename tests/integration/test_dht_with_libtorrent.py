@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from libreseed import bencode
-from libreseed.adapters.udp import DhtNode, DhtOptions
+from libreseed.adapters.dht.udp import DhtNode, DhtOptions
 from libreseed.dht.items import SignedItem, sign_item
 from libreseed.ids import PackageName, PublicKey, Signature
 from libreseed.keys.ed25519 import PrivateKey

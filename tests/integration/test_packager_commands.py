@@ -450,7 +450,7 @@ def test_a_full_disk_leaves_nothing(place: Path, room: int) -> None:
 def test_a_disk_that_dies_at_the_last_sync_leaves_nothing(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from libreseed.adapters import durable
+    from libreseed.adapters.files import durable
 
     def fsync(descriptor: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -464,7 +464,7 @@ def test_a_disk_that_dies_at_the_last_sync_leaves_nothing(
 # The real command, made to wait at a chosen seam: the .tgz is written, parity is not.
 _WAITING = """
 import sys, time
-from libreseed.adapters import release_build
+from libreseed.adapters.release import release_build
 from libreseed_services.packager.cli import main
 def wait(*_, **__):
     print("ready", file=sys.stderr, flush=True)

@@ -16,10 +16,10 @@ import libtorrent as lt
 import pytest
 import trio
 
-from libreseed.adapters.settings import Endpoint
+from libreseed.adapters.command.settings import Endpoint
+from libreseed.adapters.dht.udp import DhtNode, DhtOptions
 from libreseed.adapters.torrent.session import TorrentSession
 from libreseed.adapters.torrent.settings import SessionOptions
-from libreseed.adapters.udp import DhtNode, DhtOptions
 from libreseed.errors import TransportFault
 from tests.kill_support import command, downloaded
 from tests.resolver_support import KEY, Sample, assert_installed, make_sample, scene

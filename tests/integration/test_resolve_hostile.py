@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from libreseed.adapters.settings import Endpoint
+from libreseed.adapters.command.settings import Endpoint
 from libreseed.ids import Blake3Digest, ReleaseId, Sha256Digest
 from libreseed.resolve.floors import raise_floor
 from libreseed.resolve.policy import Policy
@@ -69,7 +69,7 @@ async def test_package_larger_than_the_policy_is_refused_before_anything_is_fetc
 async def test_old_record_from_the_dht_is_a_rollback(tmp_path: Path, sample: Sample) -> None:
     """A frozen or eclipsed DHT serves yesterday's record for ever; the floor notices."""
     async with scene(tmp_path, sample) as it:
-        from libreseed.adapters.store import Store
+        from libreseed.adapters.resolving.store import Store
 
         store = Store(it.store)
         store.open()
@@ -82,7 +82,7 @@ async def test_old_record_from_the_dht_is_a_rollback(tmp_path: Path, sample: Sam
 
 
 async def test_nobody_trusted_lists_publishers_and_the_pin_that_it_names_works(tmp_path: Path, sample: Sample) -> None:
-    from libreseed.adapters.trust_store import TrustStore
+    from libreseed.adapters.resolving.trust_store import TrustStore
 
     async with scene(tmp_path, sample) as it:
         await it.seed()

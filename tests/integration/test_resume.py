@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from libreseed.adapters import fetch
-from libreseed.adapters.prefix_hash import PrefixHash
+from libreseed.adapters.files.prefix_hash import PrefixHash
+from libreseed.adapters.resolving import fetch
 from libreseed.ids import Sha256Digest
 from tests.kill_support import downloaded, kill_and_resume
 from tests.resolver_support import Sample, Scene, assert_installed, make_sample, rejects, scene

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from libreseed.adapters import control
-from libreseed.adapters.control import Request
+from libreseed.adapters.command import control
+from libreseed.adapters.command.control import Request
 from libreseed.errors import LibreSeedError
 from tests.seeder_support import (
     SeederProcess,

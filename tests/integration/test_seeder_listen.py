@@ -12,7 +12,7 @@ import pytest
 import trio
 
 import libreseed
-from libreseed.adapters.udp import DhtNode, DhtOptions
+from libreseed.adapters.dht.udp import DhtNode, DhtOptions
 from libreseed.package.minimal import parse_minimal
 from tests.seeder_support import PATIENCE_S, clean_environment, command, loopback, make_release, running, until
 from tests.tools import require_ipv6, require_program

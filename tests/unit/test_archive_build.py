@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from libreseed.adapters.archive import extract_archive, verify_archive, write_archive
-from libreseed.adapters.archive_build import ArchiveReport
-from libreseed.adapters.tree import Tree, collect
-from libreseed.adapters.tree_walk import Identity
+from libreseed.adapters.packing.archive import extract_archive, verify_archive, write_archive
+from libreseed.adapters.packing.archive_build import ArchiveReport
+from libreseed.adapters.packing.tree import Tree, collect
+from libreseed.adapters.packing.tree_walk import Identity
 from libreseed.errors import ContentRejected
 from libreseed.ids import Blake3Digest, PackageName, TorrentV2Hash, Version
 from libreseed.package.manifest import FullManifest
@@ -196,8 +196,8 @@ def test_a_package_of_nothing_but_src(tmp_path: Path) -> None:
 _PACK = """
 import hashlib, resource, sys
 from pathlib import Path
-from libreseed.adapters.archive import write_archive, verify_archive, extract_archive
-from libreseed.adapters.tree import collect
+from libreseed.adapters.packing.archive import write_archive, verify_archive, extract_archive
+from libreseed.adapters.packing.tree import collect
 from libreseed.ids import PackageName, Version
 from tests.hostile_archives import KEY
 root, out = Path(sys.argv[1]), Path(sys.argv[2])

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from libreseed.adapters.archive import extract_archive, verify_archive
-from libreseed.adapters.durable import staging_directory
+from libreseed.adapters.files.durable import staging_directory
+from libreseed.adapters.packing.archive import extract_archive, verify_archive
 from libreseed.errors import ContentRejected
 from libreseed.ids import PackageName, Version
 from libreseed.keys.ed25519 import PrivateKey
@@ -201,7 +201,7 @@ def test_progress_can_stop_the_work(store: Path) -> None:
 _MEASURED = """
 import resource, sys
 from pathlib import Path
-from libreseed.adapters.archive import verify_archive
+from libreseed.adapters.packing.archive import verify_archive
 from libreseed.errors import ContentRejected
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libreseed.adapters.confine import ConfinedDirectory, confine
+from libreseed.adapters.files.confine import ConfinedDirectory, confine
 from libreseed.errors import ContentRejected
 
 _EVIL = [

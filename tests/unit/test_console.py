@@ -14,7 +14,7 @@ import threading
 
 import pytest
 
-from libreseed.adapters.console import (
+from libreseed.adapters.command.console import (
     CommandParser,
     Progress,
     Report,
@@ -24,7 +24,7 @@ from libreseed.adapters.console import (
     human_bytes,
     run_command,
 )
-from libreseed.adapters.oserrors import from_oserror
+from libreseed.adapters.files.oserrors import from_oserror
 from libreseed.errors import ContentRejected, NotFound
 
 
@@ -153,7 +153,7 @@ def test_hostile_text_cannot_reach_the_terminal(capsys: pytest.CaptureFixture[st
 def _module(*arguments: str, **options: object) -> subprocess.Popen[str]:
     program = (
         "import sys, time\n"
-        "from libreseed.adapters.console import CommandParser, Report, run_command\n"
+        "from libreseed.adapters.command.console import CommandParser, Report, run_command\n"
         "def body(arguments):\n"
         "    if arguments.wait:\n"
         "        print('ready', file=sys.stderr, flush=True); time.sleep(600)\n"

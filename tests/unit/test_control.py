@@ -17,9 +17,9 @@ import trio
 import trio.testing
 
 from libreseed import limits, wire
-from libreseed.adapters import control
-from libreseed.adapters.control import Request
-from libreseed.adapters.control_server import ControlServer
+from libreseed.adapters.command import control
+from libreseed.adapters.command.control import Request
+from libreseed.adapters.command.control_server import ControlServer
 from libreseed.errors import LibreSeedError, NotFound
 
 
@@ -271,7 +271,7 @@ async def test_a_socket_file_left_by_a_killed_daemon_is_replaced(tmp_path: Path)
 
 
 async def test_another_user_is_refused_by_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("libreseed.adapters.control_server._owner_uids", lambda: {os.getuid() + 1})
+    monkeypatch.setattr("libreseed.adapters.command.control_server._owner_uids", lambda: {os.getuid() + 1})
     async with _serving(tmp_path / "s") as daemon:
         with pytest.raises(LibreSeedError) as caught:
             await _ask(tmp_path / "s", Request("echo", {}))
@@ -280,7 +280,7 @@ async def test_another_user_is_refused_by_credentials(tmp_path: Path, monkeypatc
 
 
 async def test_a_member_of_the_named_group_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("libreseed.adapters.control_server._owner_uids", lambda: {os.getuid() + 1})
+    monkeypatch.setattr("libreseed.adapters.command.control_server._owner_uids", lambda: {os.getuid() + 1})
     own = grp.getgrgid(os.getgid()).gr_name
     async with _serving(tmp_path / "s", group=own):
         status = (tmp_path / "s").stat()
@@ -289,7 +289,7 @@ async def test_a_member_of_the_named_group_is_answered(tmp_path: Path, monkeypat
 
 
 async def test_who_is_not_in_the_named_group_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("libreseed.adapters.control_server._owner_uids", lambda: {os.getuid() + 1})
+    monkeypatch.setattr("libreseed.adapters.command.control_server._owner_uids", lambda: {os.getuid() + 1})
     mine = {os.getgid(), *os.getgroups()}
     other = next((group.gr_name for group in grp.getgrall() if group.gr_gid not in mine), None)
     if os.geteuid() != 0 or other is None:

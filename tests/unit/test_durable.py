@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from libreseed.adapters import durable
+from libreseed.adapters.files import durable
 from libreseed.errors import LocalFault
 
 
@@ -106,7 +106,7 @@ def test_staging_is_removed_on_every_failure(tmp_path: Path) -> None:
 def test_leftovers_of_a_killed_process_are_removed_and_those_of_a_living_one_kept(tmp_path: Path) -> None:
     program = (
         "import sys, time, pathlib\n"
-        "from libreseed.adapters.durable import staging_directory\n"
+        "from libreseed.adapters.files.durable import staging_directory\n"
         "with staging_directory(pathlib.Path(sys.argv[1])) as staging:\n"
         "    (staging / 'half').write_bytes(b'x')\n"
         "    print(staging, flush=True)\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from libreseed.adapters import keys
+from libreseed.adapters.command import keys
 from libreseed.errors import LibreSeedError, NotFound, UsageFault
 from libreseed.keys.keyfile import Cost
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from libreseed.adapters.keys import create_key, find_private_keys, looks_like_private_key
+from libreseed.adapters.command.keys import create_key, find_private_keys, looks_like_private_key
 from libreseed.keys.keyfile import Cost
 from libreseed.keys.lookalike import private_key_kind
 

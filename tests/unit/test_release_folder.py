@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from libreseed import wire
-from libreseed.adapters.release_build import BuiltRelease
-from libreseed.adapters.release_folder import SUFFIXES, ReleaseFiles, verify_release
+from libreseed.adapters.release.release_build import BuiltRelease
+from libreseed.adapters.release.release_folder import SUFFIXES, ReleaseFiles, verify_release
 from libreseed.dht.records import build_dht_record
 from libreseed.errors import ContentRejected, LibreSeedError, NotFound, RecordRejected
 from libreseed.ids import Blake3Digest, Sha256Digest, TorrentV2Hash

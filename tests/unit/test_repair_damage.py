@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libreseed.adapters import stripe_io
-from libreseed.adapters.chunk_store import ChunkStore
-from libreseed.adapters.stripe_io import each_group, read_row
+from libreseed.adapters.chunks import stripe_io
+from libreseed.adapters.chunks.chunk_store import ChunkStore
+from libreseed.adapters.chunks.stripe_io import each_group, read_row
 from libreseed.errors import ContentRejected
 from libreseed.repair.chunkmap import ChunkMap, build_chunk_map, chunk_digests, parse_chunk_map
 from libreseed.repair.encoder import StripeWindow, group_starts
@@ -263,7 +263,7 @@ def test_only_what_is_known_to_lack_is_read_again(tmp_path: Path, monkeypatch: p
 
 
 def test_zfec_alone_makes_and_repairs_the_same(small: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("libreseed.repair.encoder", "libreseed.adapters.stripe_repair"):
+    for module in ("libreseed.repair.encoder", "libreseed.adapters.chunks.stripe_repair"):
         monkeypatch.setattr(f"{module}.stripe_coder", ZfecCoder)
     (tmp_path / "again").mkdir()
     again = make_package(tmp_path / "again", small.data)
@@ -281,7 +281,7 @@ def test_nothing_is_reported_if_the_disk_refuses_to_sync(small: Package, monkeyp
         raise OSError(5, "Input/output error")
 
     small.lose_data([0])
-    monkeypatch.setattr("libreseed.adapters.chunk_store.os.fdatasync", refuse)
+    monkeypatch.setattr("libreseed.adapters.chunks.chunk_store.os.fdatasync", refuse)
     with pytest.raises(OSError, match="Input/output"):
         small.store.repair()
 

@@ -11,8 +11,8 @@ import pytest
 _PROGRAM = """
 import sys
 from pathlib import Path
-from libreseed.adapters.chunk_store import ChunkStore
-from libreseed.adapters.repair_files import make_repair_files
+from libreseed.adapters.chunks.chunk_store import ChunkStore
+from libreseed.adapters.chunks.repair_files import make_repair_files
 from libreseed.ids import ReleaseId
 tgz = Path(sys.argv[1])
 made = make_repair_files(ReleaseId.parse("big@1.0.0"), tgz, threads=2)

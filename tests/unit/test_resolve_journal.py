@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libreseed.adapters.journal import open_journal
-from libreseed.adapters.recovery import runs_of
+from libreseed.adapters.chunks.recovery import runs_of
+from libreseed.adapters.resolving.journal import open_journal
 from libreseed.errors import Malformed
 from libreseed.ids import Blake3Digest
 from libreseed.resolve.journal import HEADER_BYTES, RECORD_BYTES, JournalHeader, Kind, Origin, Run, encode_run, replay

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from libreseed import limits
-from libreseed.adapters.policy_file import read_policy
-from libreseed.adapters.store import Store, store_root
-from libreseed.adapters.trust_store import TrustStore
+from libreseed.adapters.resolving.policy_file import read_policy
+from libreseed.adapters.resolving.store import Store, store_root
+from libreseed.adapters.resolving.trust_store import TrustStore
 from libreseed.errors import LocalFault, NotFound, RecordRejected, UsageFault
 from libreseed.ids import Blake3Digest, PackageName, ReleaseId, Sha256Digest, TorrentV2Hash, Version
 from libreseed.keys.ed25519 import PrivateKey

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libreseed.adapters.seed_store import NOTE_BYTES, SeedNote, SeedStore, Stamp, release_key
+from libreseed.adapters.release.seed_store import NOTE_BYTES, SeedNote, SeedStore, Stamp, release_key
 from libreseed.errors import LibreSeedError, Malformed
 from libreseed.ids import ReleaseId, TorrentV2Hash
 

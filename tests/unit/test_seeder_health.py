@@ -12,8 +12,8 @@ import pytest
 import trio
 import trio.testing
 
-from libreseed.adapters.chunk_store import ChunkStore
-from libreseed.adapters.seed_store import SeedStore, release_key
+from libreseed.adapters.chunks.chunk_store import ChunkStore
+from libreseed.adapters.release.seed_store import SeedStore, release_key
 from libreseed.errors import LibreSeedError
 from services.seeder.donor import donate_chunks, donate_small_files
 from services.seeder.health import Health, Meter, check_release

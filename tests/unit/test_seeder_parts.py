@@ -17,7 +17,7 @@ import trio
 import trio.testing
 
 from libreseed import bencode
-from libreseed.adapters.udp import PutReport
+from libreseed.adapters.dht.udp import PutReport
 from libreseed.dht.items import SignedItem, sign_item
 from libreseed.errors import ContentRejected, LibreSeedError, LocalFault, TransportFault
 from libreseed.ids import PackageName

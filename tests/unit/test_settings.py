@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libreseed.adapters.settings import (
+from libreseed.adapters.command.settings import (
     Endpoint,
     Setting,
     boolean,

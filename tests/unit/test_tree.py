@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from libreseed import limits
-from libreseed.adapters import tree_hash
-from libreseed.adapters.tree import Tree, collect
-from libreseed.adapters.tree_walk import WalkRules, walk
+from libreseed.adapters.packing import tree_hash
+from libreseed.adapters.packing.tree import Tree, collect
+from libreseed.adapters.packing.tree_walk import WalkRules, walk
 from libreseed.errors import ContentRejected, NotFound
 from libreseed.package.src_index import parse_src
 

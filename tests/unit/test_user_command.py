@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from libreseed.adapters.store import Store
+from libreseed.adapters.resolving.store import Store
 from libreseed.ids import PublicKey, ReleaseId
 from libreseed.repair.grid import ChunkGrid
 from libreseed.resolve.receipt import Receipt

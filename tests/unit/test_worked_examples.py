@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from libreseed.adapters.archive import write_archive
-from libreseed.adapters.gzip_stream import zlib_ng_version
-from libreseed.adapters.tree import collect
+from libreseed.adapters.packing.archive import write_archive
+from libreseed.adapters.packing.gzip_stream import zlib_ng_version
+from libreseed.adapters.packing.tree import collect
 from libreseed.ids import Blake3Digest, PackageName, TorrentV2Hash, Version
 from libreseed.keys.ed25519 import PrivateKey
 from libreseed.package.minimal import MinimalManifest

@@ -17,7 +17,7 @@ from typing import Any
 import trio
 
 from libreseed import limits
-from libreseed.adapters.listening import listen_addresses, settle_ports
+from libreseed.adapters.command.listening import listen_addresses, settle_ports
 from libreseed.adapters.torrent.events import Address
 from libreseed.adapters.torrent.nodelay import set_nodelay
 from libreseed.adapters.torrent.settings import SessionOptions, session_settings

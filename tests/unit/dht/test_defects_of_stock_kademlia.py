@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libreseed import limits
-from libreseed.adapters.dht_state import NONE, load_nodes
+from libreseed.adapters.dht.dht_state import NONE, load_nodes
 from libreseed.dht import krpc, requests
 from libreseed.dht.addresses import Endpoint, NodeInfo
 from libreseed.dht.krpc import Query

@@ -1,0 +1,1 @@
+"""Chunks and stripes on a disk: verified, repaired, recovered."""

@@ -1,0 +1,1 @@
+"""The DHT node on UDP."""

@@ -1,0 +1,1 @@
+"""The local file system: durable writes, confined paths, bounded reads."""

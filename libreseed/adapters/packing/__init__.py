@@ -1,0 +1,1 @@
+"""Directory trees into archives and back."""

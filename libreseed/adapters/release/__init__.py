@@ -1,0 +1,1 @@
+"""Release folders: built, verified, kept for seeding."""

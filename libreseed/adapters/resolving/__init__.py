@@ -1,0 +1,1 @@
+"""What a resolve reads and writes: fetching, salvage, its journal and its store."""
