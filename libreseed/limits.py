@@ -151,6 +151,7 @@ ZIP_PATH_CHARS = 64
 # --- 3.10 Silexium ---------------------------------------------------------------------------------------------------
 LOG_ENTRIES = 2**48
 LOG_PROOF_HASHES = 64  # in one proof, the roots counted
+TSA_REQUEST_BYTES = 4 * 2**10  # read by the embedded authority; ours have about 110
 TSA_RESPONSE_BYTES = 32 * 2**10
 TSA_CERTIFICATES = 8
 TRUSTED_TSAS = 32
