@@ -39,12 +39,15 @@ ROWS: tuple[Reason, ...] = (
         "silexium.ots-digest",
         "silexium.ots-missing",
         "silexium.release",
+        "silexium.release-sheet",
         "silexium.signature",
         "silexium.src",
         "silexium.tsa",
         "silexium.tsa-certificate",
         "silexium.tsa-imprint",
         "silexium.tsa-missing",
+        "silexium.tsa-nonce",
+        "silexium.tsa-policy",
     ),
     *rows(
         Exit.SILEXIUM_REJECTED,
@@ -115,5 +118,10 @@ ROWS: tuple[Reason, ...] = (
         "Ask the publisher for a release that is signed with a key in force.",
         "silexium.key-expired",
         "silexium.key-revoked",
+    ),
+    *rows(
+        Exit.STORAGE,
+        "Move the folder away: new embedded authorities are made then, and policies must name their new root.",
+        "storage.embedded",
     ),
 )

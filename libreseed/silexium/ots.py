@@ -112,7 +112,7 @@ def parse_ots(data: bytes, digest: bytes) -> OtsProof:
 def parse_timestamp(data: bytes, message: bytes) -> tuple[OtsPath, ...]:
     """The branches of a time stamp without a file's head, as a calendar sends it for ``message``.
 
-    Raises ``silexium.ots``. That it is for this message follows from where its branches lead, and must be checked there.
+    Raises ``silexium.ots``. That it is for this message follows only from where its branches lead.
     """
     if len(data) > limits.OTS_BYTES:
         raise ProofRejected("silexium.ots", f"a calendar's answer has at most {limits.OTS_BYTES} bytes")
