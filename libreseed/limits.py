@@ -127,10 +127,23 @@ CONTROL_REPLY_SECONDS = 30  # for a client to take one line
 CONTROL_BEAT_SECONDS = 5  # between lines while a command works
 CONTROL_SILENCE_SECONDS = 30  # after which a client gives up on the daemon
 
+# --- HTTP (docs/specification/http.md) ------------------------------------------------------------------------------
+HTTP_BODY_BYTES = 2**20  # of a request, unless a service says otherwise
+HTTP_CONNECTIONS = 1000  # at once
+HTTP_CONNECTIONS_PER_CLIENT = 100  # a client is an IPv4 address or an IPv6 /64
+HTTP_HEAD_BYTES = 16 * 2**10  # request line and header fields
+HTTP_RATE_CLIENTS = 16_384  # whose rate is remembered
+HTTP_REDIRECTS = 5
+HTTP_REQUESTS_PER_CONNECTION = 10_000
+HTTP_STREAMS = 64  # at once on one HTTP/2 connection
+HTTP_URL_CHARS = 2048
+
 # --- resolver ----------------------------------------------------------------------------------------------------
 POLICY_BYTES = 2**20
 STORE_RECORD_BYTES = 64 * 2**10  # a floor or a receipt
 FETCH_QUIET_SECONDS = 1  # without news of a missing piece before parity is asked for
+PROOF_SOURCES = 16  # asked for the proofs of one release
+PROOF_ATTEMPTS = 4  # at one head, when other processes learn of newer ones meanwhile
 PIECE_FAILURES = 3  # after which a piece is left to single chunks and parity, or to a peer without fault
 PIECE_FAILURES_MOST = 8  # after which no peer is asked for the whole piece
 
@@ -177,11 +190,14 @@ REPORT_CHARS = 300  # of one piece of evidence in a report of checks
 POLICY_ITEMS = 4096  # of one list in a policy
 LOG_ENTRY_BYTES = 16 * 2**10
 RELEASE_MANIFEST_BYTES = 256 * 2**10
+RELEASE_SHEET_BYTES = 256 * 2**10  # release.toml
 RELEASE_ARTIFACTS = 64  # of one release, the source counted
 URL_CHARS = 2048
 STAMPS_PER_KIND = 8  # RFC 3161 responses of one attestation, and as many OpenTimestamps proofs
 TILE_WIDTH = 256  # hashes; also entries per bundle
 TILE_PATH_CHARS = 64
+LOG_CACHED_TILES = 256  # with the nodes above them, some 10 MB, for each of a few sizes
+DATABASE_THREADS = 4  # that work on one database at once
 SHARE_SECONDS = 5  # for peers to take repaired pieces after an installation
 SALVAGE_CHUNKS = 2048  # single chunks asked for at once, 10 MiB
 SALVAGE_ADDRESSES = 512  # called for one batch of chunks; most of them may be made up

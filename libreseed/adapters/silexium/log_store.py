@@ -1,0 +1,341 @@
+"""The log in its database: entries, a row per 256-wide tile, signed heads, cosignatures; proofs out of these.
+
+Invariants: entries, tiles and the tree's size and root change in one transaction; a stored entry is never changed nor
+removed (triggers refuse it); no size ever has two roots; a head covers only what is durable, and its time never goes
+back. Before a head becomes visible it is in the *high-water file* beside the database, so that a database put back
+from a backup is noticed: it is behind what its log has shown, and appends and signs nothing (``silexium.shrunk``).
+
+Every method blocks; trio code goes through ``Database.run``. Whether an entry may be logged is its caller's decision.
+Specification: ``silexium-log.md``, 2 and 3.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from blake3 import blake3
+
+from libreseed import limits
+from libreseed.adapters.silexium.database import Database, Schema
+from libreseed.adapters.silexium.high_water import HighWater
+from libreseed.errors import LocalFault, NotFound, ProofRejected, UsageFault
+from libreseed.ids import Blake3Digest, PublicKey, Signature
+from libreseed.keys.ed25519 import PrivateKey
+from libreseed.silexium.log_memory import ConsistencyProof
+from libreseed.silexium.log_path import BodyBundle, EntryBundle, EntryFile, LogPath, parse_log_path, write_bodies
+from libreseed.silexium.log_proofs import consistency_proof, inclusion_proof, prefix_proof
+from libreseed.silexium.merkle import BLAKE3_TREE, CompactRange
+from libreseed.silexium.tiles import HASH_BYTES, Tile, TileNodes, TileTail, write_entries
+from libreseed.silexium.tree_head import Checkpoint, Cosignature, NamedKey, SignedTreeHead, TreeHead
+
+__all__ = ["LOG_SCHEMA", "LogStore"]
+
+_TREES = 4  # sizes for which computed nodes are kept
+
+LOG_SCHEMA = Schema(
+    "log",
+    (
+        (
+            "entries, tiles, heads",
+            """
+            CREATE TABLE log_entries(
+              idx INTEGER PRIMARY KEY, entry_key INTEGER NOT NULL, entry_hash BLOB NOT NULL, body BLOB NOT NULL) STRICT;
+            CREATE INDEX log_entries_by_key ON log_entries(entry_key);
+            CREATE TABLE log_tiles(
+              level INTEGER NOT NULL, idx INTEGER NOT NULL, hashes BLOB NOT NULL, PRIMARY KEY(level, idx)) STRICT;
+            CREATE TABLE log_state(
+              one INTEGER PRIMARY KEY CHECK(one = 1), origin TEXT NOT NULL, key BLOB NOT NULL,
+              size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
+            CREATE TABLE log_sth(
+              size INTEGER PRIMARY KEY, root BLOB NOT NULL, timestamp INTEGER NOT NULL, signature BLOB NOT NULL,
+              key BLOB NOT NULL) STRICT;
+            CREATE TABLE log_cosignatures(
+              size INTEGER NOT NULL REFERENCES log_sth(size), name TEXT NOT NULL, key BLOB NOT NULL,
+              time INTEGER NOT NULL, signature BLOB NOT NULL, PRIMARY KEY(size, key)) STRICT, WITHOUT ROWID;
+            CREATE TRIGGER log_entries_keep BEFORE DELETE ON log_entries
+              BEGIN SELECT RAISE(ABORT, 'the log takes no entry back'); END;
+            CREATE TRIGGER log_entries_stay BEFORE UPDATE ON log_entries
+              BEGIN SELECT RAISE(ABORT, 'the log changes no entry'); END;
+            CREATE TRIGGER log_sth_keep BEFORE DELETE ON log_sth
+              BEGIN SELECT RAISE(ABORT, 'the log takes no head back'); END;
+            CREATE TRIGGER log_sth_stay BEFORE UPDATE ON log_sth WHEN
+              NEW.size <> OLD.size OR NEW.root <> OLD.root OR NEW.timestamp < OLD.timestamp
+              BEGIN SELECT RAISE(ABORT, 'a size has one root, and time goes forward'); END;
+            CREATE TRIGGER log_state_grows BEFORE UPDATE ON log_state WHEN NEW.size < OLD.size
+              BEGIN SELECT RAISE(ABORT, 'the log never shrinks'); END;
+            """,
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What the log is by its last durable transaction."""
+
+    size: int
+    root: bytes
+
+
+class LogStore:
+    """One log in one database. ``identity`` is its origin and public key, which a new database takes on."""
+
+    def __init__(self, database: Database, identity: NamedKey) -> None:
+        self.database = database
+        self.identity = identity
+        self._high_water = HighWater(database.path, identity)
+        self._tail: TileTail | None = None  # owned by who is in a writing transaction
+        self._trees: OrderedDict[int, TileNodes] = OrderedDict()
+        self._trees_lock = threading.Lock()
+        with database.read() as connection:
+            known = connection.execute("SELECT origin, key FROM log_state").fetchone()
+        if known is None:
+            with database.write() as connection:
+                row = (1, identity.name, identity.key.raw, 0, BLAKE3_TREE.empty_root)
+                connection.execute("INSERT INTO log_state VALUES(?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
+                known = connection.execute("SELECT origin, key FROM log_state").fetchone()
+        if known != (identity.name, identity.key.raw):
+            message = (
+                f"{database.path} holds the log {known[0]!r:.80} of {PublicKey(known[1])}, not {identity.name!r:.80}"
+            )
+            raise UsageFault("config.log", f"{message} of {identity.key}")
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    def append(self, entries: Sequence[bytes]) -> range:
+        """Append entries in one durable transaction; returns their indices. Raises as :meth:`append_in`."""
+        with self.database.write() as connection:
+            return self.append_in(connection, entries)
+
+    def append_in(self, connection: sqlite3.Connection, entries: Sequence[bytes]) -> range:
+        """Append entries within the caller's ``Database.write`` block, so that they are logged together with it.
+
+        Raises ``silexium.logged`` for an entry that the log has (evidence ``index``), ``silexium.entry`` for one out of
+        bounds, ``silexium.shrunk`` when the database is behind what its log has shown.
+        """
+        if not all(1 <= len(entry) <= limits.LOG_ENTRY_BYTES for entry in entries):
+            raise ProofRejected("silexium.entry", f"an entry has 1 to {limits.LOG_ENTRY_BYTES} bytes")
+        state = _state(connection)
+        self._high_water.require(state.size, lambda size: self._root_at(size, connection))
+        hashes = [blake3(entry).digest() for entry in entries]
+        keys = [_key(digest) for digest in hashes]
+        self._refuse_known(connection, hashes, keys)
+        tail = self._tail_at(connection, state)
+        self._tail = None  # until all of this has happened: a tail ahead of the database must not be used
+        changed = tail.append(hashes)
+        connection.executemany(
+            "INSERT INTO log_tiles VALUES(?, ?, ?) ON CONFLICT DO UPDATE SET hashes = excluded.hashes",
+            [(level, index, row) for (level, index), row in changed.items()],
+        )
+        indices = range(state.size, state.size + len(entries))
+        connection.executemany(
+            "INSERT INTO log_entries VALUES(?, ?, ?, ?)", zip(indices, keys, hashes, entries, strict=True)
+        )
+        connection.execute("UPDATE log_state SET size = ?, root = ?", (tail.range.size, tail.range.root))
+        self._tail = tail
+        return indices
+
+    def sign_head(self, key: PrivateKey, now: int) -> SignedTreeHead:
+        """Sign the log as it stands at ``now`` (Unix seconds); durable, in the high-water file, then returned.
+
+        The same tree signed again keeps its root and gets the newer time. A clock up to ``CLOCK_SKEW_SECONDS`` behind
+        the last head signs with that head's time; further behind is ``silexium.clock``.
+        """
+        if key.public != self.identity.key:
+            raise UsageFault("config.log", f"the log {self.identity.name} is signed with {self.identity.key}")
+        with self.database.write() as connection:
+            state = _state(connection)
+            self._high_water.require(state.size, lambda size: self._root_at(size, connection))
+            last = connection.execute("SELECT max(timestamp) FROM log_sth").fetchone()[0] or 0
+            if now + limits.CLOCK_SKEW_SECONDS < last:
+                raise ProofRejected("silexium.clock", f"the clock says {now}, but the log has signed at {last}")
+            head = TreeHead(self.identity.name, state.size, Blake3Digest(state.root))
+            sth = SignedTreeHead.sign(head, max(now, last), key)
+            connection.execute(
+                "INSERT INTO log_sth VALUES(?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET root = excluded.root, "
+                "timestamp = excluded.timestamp, signature = excluded.signature, key = excluded.key",
+                (sth.size, sth.root.raw, sth.timestamp, sth.signature.raw, key.public.raw),
+            )
+            # Before the commit: once anybody can see the head, the file knows it. If the process dies in between, the
+            # file names a head of durable entries, which the next one to sign will fit.
+            self._high_water.raise_to(sth)
+        return sth
+
+    def add_cosignature(self, cosignature: Cosignature) -> None:
+        """Keep a witness's cosignature of one of this log's heads; a newer one of the same key replaces it."""
+        head, signer = cosignature.head, cosignature.signer
+        with self.database.write() as connection:
+            row = connection.execute("SELECT root FROM log_sth WHERE size = ?", (head.size,)).fetchone()
+            if head.origin != self.identity.name or row != (head.root.raw,):
+                raise ProofRejected("silexium.witness", f"{signer.name} cosigned another head than asked")
+            connection.execute(
+                "INSERT INTO log_cosignatures VALUES(?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET name = excluded.name, "
+                "time = excluded.time, signature = excluded.signature WHERE excluded.time >= time",
+                (head.size, signer.name, signer.key.raw, cosignature.time, cosignature.signature.raw),
+            )
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """Entries in the log, whether or not a head covers them."""
+        with self.database.read() as connection:
+            return _state(connection).size
+
+    def head(self) -> SignedTreeHead | None:
+        """The newest head, or None before the first one is signed."""
+        checkpoint = self.checkpoint()
+        return None if checkpoint is None else checkpoint.sth
+
+    def checkpoint(self, cosigned: int = 0) -> Checkpoint | None:
+        """The newest head that at least ``cosigned`` witnesses have cosigned, with their cosignatures; None if none."""
+        query = (
+            "SELECT size, root, timestamp, signature FROM log_sth WHERE key = ? AND "
+            "(SELECT count(*) FROM log_cosignatures AS c WHERE c.size = log_sth.size) >= ? ORDER BY size DESC LIMIT 1"
+        )
+        with self.database.read() as connection:
+            row = connection.execute(query, (self.identity.key.raw, cosigned)).fetchone()
+            if row is None:
+                return None
+            lines = "SELECT name, key, time, signature FROM log_cosignatures WHERE size = ? ORDER BY name, key"
+            cosignatures = connection.execute(lines, (row[0],)).fetchall()
+        head = TreeHead(self.identity.name, row[0], Blake3Digest(row[1]))
+        sth = SignedTreeHead(head, row[2], Signature(row[3]), self.identity)
+        by = (
+            Cosignature(head, NamedKey(name, PublicKey(key)), time, Signature(signature))
+            for name, key, time, signature in cosignatures
+        )
+        return Checkpoint(sth, tuple(by))
+
+    def inclusion(self, index: int, size: int) -> list[bytes]:
+        """The inclusion proof of entry ``index`` in the log of ``size`` entries; raises ``silexium.inclusion``."""
+        self._require_size(size)
+        with self._trees_lock:
+            return inclusion_proof(self._tree(size).node, index, size)
+
+    def consistency(self, old: int, new: int) -> ConsistencyProof:
+        """The proof that the log of ``new`` entries begins with that of ``old``; raises ``silexium.consistency``."""
+        self._require_size(new)
+        with self._trees_lock:
+            return ConsistencyProof(old, new, tuple(consistency_proof(self._tree(new).node, old, new)))
+
+    def prefix(self, old: int, new: int) -> list[bytes]:
+        """The hashes from which :func:`prefix_root` derives the root that the log of ``new`` entries had at ``old``."""
+        self._require_size(new)
+        with self._trees_lock:
+            return prefix_proof(self._tree(new).node, old, new)
+
+    def root_at(self, size: int) -> bytes:
+        """The root of the first ``size`` entries."""
+        self._require_size(size)
+        with self.database.read() as connection:
+            return self._root_at(size, connection)
+
+    def entry(self, index: int) -> bytes:
+        """The bytes of entry ``index``; raises :class:`NotFound` ``notfound.log``."""
+        with self.database.read() as connection:
+            row = connection.execute("SELECT body FROM log_entries WHERE idx = ?", (index,)).fetchone()
+        if row is None:
+            raise NotFound("notfound.log", f"the log has no entry {index}")
+        return bytes(row[0])
+
+    def entries(self, start: int, end: int) -> Iterator[tuple[int, bytes, bytes]]:
+        """(index, entry hash, bytes) of the entries [start, end), in order; holds a snapshot until exhausted."""
+        query = "SELECT idx, entry_hash, body FROM log_entries WHERE idx >= ? AND idx < ? ORDER BY idx"
+        with self.database.read() as connection:
+            yield from connection.execute(query, (start, end))
+
+    def find(self, digest: Blake3Digest) -> int | None:
+        """The index of the entry with this hash, or None."""
+        query = "SELECT idx FROM log_entries WHERE entry_key = ? AND entry_hash = ?"
+        with self.database.read() as connection:
+            row = connection.execute(query, (_key(digest.raw), digest.raw)).fetchone()
+        return None if row is None else int(row[0])
+
+    def tile(self, path: str) -> bytes:
+        """What is served at ``path``: a tile, a bundle of entry hashes or bodies, or ``entries/<index>``.
+
+        Raises ``silexium.tile`` for what is no such path, ``notfound.log`` for what the log does not have.
+        """
+        return self.read_path(parse_log_path(path))
+
+    def read_path(self, place: LogPath) -> bytes:
+        """As :meth:`tile`, for a path that was parsed already."""
+        if isinstance(place, EntryFile):
+            return self.entry(place.index)
+        if isinstance(place, Tile):
+            with self.database.read() as connection:
+                return _tile(connection, place)
+        column = "entry_hash" if isinstance(place, EntryBundle) else "body"
+        query = f"SELECT {column} FROM log_entries WHERE idx >= ? AND idx < ? ORDER BY idx"  # noqa: S608  # two literals
+        with self.database.read() as connection:
+            found = [row[0] for row in connection.execute(query, (place.start, place.start + place.width))]
+        if len(found) < place.width:
+            raise NotFound("notfound.log", f"the log does not have {place.path} yet")
+        return write_bodies(found) if isinstance(place, BodyBundle) else write_entries(found)
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _tail_at(self, connection: sqlite3.Connection, state: _State) -> TileTail:
+        """The tail as the database has it: our own, or read anew when another process has appended, or we failed."""
+        tail = self._tail
+        if tail is None or tail.range.size != state.size or tail.range.root != state.root:
+            tail = TileTail(lambda tile: _tile(connection, tile), state.size)
+        if tail.range.root != state.root:
+            raise LocalFault("storage.database", f"{self.database.path}: the tiles do not lead to the stored root")
+        return tail
+
+    def _refuse_known(self, connection: sqlite3.Connection, hashes: Sequence[bytes], keys: Sequence[int]) -> None:
+        if len(set(hashes)) != len(hashes):
+            raise ProofRejected("silexium.logged", "one entry is given twice")
+        query = "SELECT idx, entry_hash FROM log_entries WHERE entry_key IN (SELECT value FROM json_each(?))"
+        wanted = set(hashes)
+        for index, digest in connection.execute(query, (json.dumps(keys),)):
+            if digest in wanted:
+                message = f"the log has this entry already, at {index}"
+                raise ProofRejected("silexium.logged", message, evidence={"index": index, "entry_hash": digest.hex()})
+
+    def _tree(self, size: int) -> TileNodes:
+        """Nodes of the log at ``size``, with those computed before; the caller holds ``_trees_lock``."""
+        nodes = self._trees.get(size)
+        if nodes is None:
+            nodes = self._trees[size] = TileNodes(self._read_tile, size, cached_tiles=limits.LOG_CACHED_TILES)
+            if len(self._trees) > _TREES:
+                self._trees.popitem(last=False)
+        self._trees.move_to_end(size)
+        return nodes
+
+    def _read_tile(self, tile: Tile) -> bytes:
+        with self.database.read() as connection:
+            return _tile(connection, tile)
+
+    def _root_at(self, size: int, connection: sqlite3.Connection) -> bytes:
+        nodes = TileNodes(lambda tile: _tile(connection, tile), size, cached_tiles=16)
+        return CompactRange.from_nodes(nodes.node, size).root
+
+    def _require_size(self, size: int) -> None:
+        if size > self.size:
+            raise NotFound("notfound.log", f"the log does not have {size} entries yet")
+
+
+def _state(connection: sqlite3.Connection) -> _State:
+    size, root = connection.execute("SELECT size, root FROM log_state").fetchone()
+    return _State(size, root)
+
+
+def _tile(connection: sqlite3.Connection, tile: Tile) -> bytes:
+    query = "SELECT hashes FROM log_tiles WHERE level = ? AND idx = ?"
+    row = connection.execute(query, (tile.level, tile.index)).fetchone()
+    if row is None or len(row[0]) < HASH_BYTES * tile.width:
+        raise NotFound("notfound.log", f"the log does not have {tile.path} yet")
+    return bytes(row[0][: HASH_BYTES * tile.width])
+
+
+def _key(entry_hash: bytes) -> int:
+    """What entries are looked up by: an index over whole hashes would be as large as the tiles."""
+    return int.from_bytes(entry_hash[:8], "big", signed=True)

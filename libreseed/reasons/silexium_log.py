@@ -1,0 +1,26 @@
+"""The log's own server, its database, its mirrors and its witnesses (``docs/specification/silexium-log.md``)."""
+
+from __future__ import annotations
+
+from libreseed.reasons.table import Exit, Reason, rows
+
+__all__ = ["ROWS"]
+
+ROWS: tuple[Reason, ...] = (
+    *rows(
+        Exit.STORAGE,
+        "Run 'libreseed-silexium log fsck'; what it finds damaged is put right from a backup and a mirror.",
+        "storage.database",
+    ),
+    *rows(Exit.STORAGE, "Another process writes to the database: run it again later.", "storage.database-busy"),
+    *rows(Exit.STORAGE, "Use the version of LibreSeed that made the database, or a newer one.", "storage.schema"),
+    *rows(Exit.CONFIGURATION, "Name the database of this log, or the key and origin of this database.", "config.log"),
+    *rows(Exit.NOT_FOUND, "Ask for what the checkpoint covers.", "notfound.log"),
+    *rows(Exit.SILEXIUM_REJECTED, "Nothing is to be done: one entry is logged once.", "silexium.logged"),
+    *rows(
+        Exit.SILEXIUM_REJECTED,
+        "The database is behind what its log has shown (an old backup?): "
+        "bring it up to date with 'libreseed-silexium log recover' from a mirror.",
+        "silexium.shrunk",
+    ),
+)
