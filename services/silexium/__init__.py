@@ -1,0 +1,1 @@
+"""The Silexium service: keys, attestations, ingest, the API server, the log, its mirrors and witnesses."""
