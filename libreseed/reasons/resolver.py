@@ -39,8 +39,19 @@ ROWS: tuple[Reason, ...] = (
     ),
     *rows(
         Exit.SILEXIUM_REJECTED,
-        "This version can't check Silexium yet: add --no-silexium to go without these proofs.",
+        "Name a policy (--policy F) and where the proofs are (--bundle F or --silexium URL), "
+        "or add --no-silexium to go without them.",
         "silexium.unavailable",
+    ),
+    *rows(
+        Exit.SILEXIUM_REJECTED,
+        "Nobody who was asked has proofs for it: wait until it is logged, or ask another server (--silexium URL).",
+        "silexium.unlogged",
+    ),
+    *rows(
+        Exit.NO_SOURCE,
+        "Try again later, name another server with --silexium URL, or give the proofs with --bundle F.",
+        "silexium.unreachable",
     ),
     *rows(Exit.SILEXIUM_REJECTED, "The policy demands Silexium: it can't be waived here.", "silexium.required"),
     *rows(

@@ -1,0 +1,1 @@
+"""HTTP for every process that speaks it: one server around any ASGI application, one client."""

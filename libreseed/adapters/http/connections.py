@@ -1,0 +1,155 @@
+"""Open connections of a server: how many there may be, which one goes when there are too many, and streams that stall.
+
+A connection that has no request under way is *idle*; that includes one that has not finished its first request's
+head. When the house or one client's share of it is full, the connection that has been idle longest makes room, so idle
+connections (a slowloris's above all) never keep others out. Only when none is idle is the newcomer turned away.
+
+Belongs to the server's task; nothing here waits but :class:`SteadyStream`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+
+import trio
+
+from libreseed.adapters.http.rate_limit import client_of
+
+__all__ = ["Connection", "Connections", "SteadyStream"]
+
+_PORTION_BYTES = 64 * 2**10
+
+
+class SteadyStream(trio.abc.Stream):
+    """A TCP stream whose reader must take every 64 KiB within ``stall`` seconds; else it breaks.
+
+    The deadline lies within the send, where it holds although hypercorn shields its sends from cancellation.
+    """
+
+    def __init__(self, stream: trio.SocketStream, stall: float) -> None:
+        self._stream = stream
+        self._stall = stall
+        self.socket = stream.socket
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send everything; raises :class:`trio.BrokenResourceError` when the reader stalls."""
+        view = memoryview(data)
+        for start in range(0, len(view), _PORTION_BYTES):
+            with trio.move_on_after(self._stall) as patience:
+                await self._stream.send_all(view[start : start + _PORTION_BYTES])
+            if patience.cancelled_caught:
+                self.abort()
+                raise trio.BrokenResourceError("the reader does not read")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """As trio says."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """As trio says."""
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_eof(self) -> None:
+        """As trio says."""
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        """As trio says."""
+        await self._stream.aclose()
+
+    def abort(self) -> None:
+        """Close the socket now; whoever waits on it gets :class:`trio.ClosedResourceError`."""
+        self.socket.close()
+
+
+class Connection:
+    """One open connection: whose it is, and whether a request is under way."""
+
+    def __init__(self, stream: SteadyStream, peer: tuple[str, int]) -> None:
+        self.stream = stream
+        self.peer = peer
+        self.client = client_of(peer[0])
+        self.gone = False
+
+    def abort(self) -> None:
+        """End it now."""
+        self.gone = True
+        self.stream.abort()
+
+
+class Connections:
+    """At most ``most`` connections, at most ``per_client`` of one client (none of ``trusted`` is counted by client)."""
+
+    def __init__(self, most: int, per_client: int, trusted: frozenset[str] = frozenset()) -> None:
+        self._most = most
+        self._per_client = per_client
+        self._trusted = trusted
+        self._open: dict[tuple[str, int], Connection] = {}
+        self._idle: OrderedDict[tuple[str, int], Connection] = OrderedDict()  # idle longest first
+        self._by_client: Counter[str] = Counter()
+        self.evicted = 0
+        self.refused = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def idle(self) -> int:
+        """How many connections have no request under way."""
+        return len(self._idle)
+
+    def admit(self, connection: Connection) -> bool:
+        """Take the connection in, at the cost of an idle one if need be; False when there is no room for it."""
+        crowded = self._by_client[connection.client] >= self._per_client and connection.peer[0] not in self._trusted
+        if crowded and not self._evict(connection.client):
+            self.refused += 1
+            return False
+        if len(self._open) >= self._most and not self._evict(None):
+            self.refused += 1
+            return False
+        self._open[connection.peer] = connection
+        self._idle[connection.peer] = connection
+        self._by_client[connection.client] += 1
+        return True
+
+    def leave(self, connection: Connection) -> None:
+        """The connection has ended."""
+        connection.gone = True
+        if self._open.get(connection.peer) is not connection:
+            return
+        del self._open[connection.peer]
+        self._idle.pop(connection.peer, None)
+        self._by_client[connection.client] -= 1
+        if not self._by_client[connection.client]:
+            del self._by_client[connection.client]
+
+    def set_idle(self, connection: Connection, idle: bool) -> None:
+        """A request began, or the last one ended."""
+        if self._open.get(connection.peer) is not connection:
+            return
+        if idle:
+            self._idle.setdefault(connection.peer, connection)
+        else:
+            self._idle.pop(connection.peer, None)
+
+    def find(self, peer: tuple[str, int]) -> Connection | None:
+        """The open connection of ``peer``."""
+        return self._open.get(peer)
+
+    def abort_all(self) -> None:
+        """End all of them now."""
+        for connection in list(self._open.values()):
+            connection.abort()
+
+    def make_room(self) -> bool:
+        """End the connection that has been idle longest; False when none is idle."""
+        return self._evict(None)
+
+    def _evict(self, client: str | None) -> bool:
+        for connection in self._idle.values():
+            if client is None or connection.client == client:
+                self.evicted += 1
+                self.leave(connection)
+                connection.abort()
+                return True
+        return False

@@ -1,0 +1,78 @@
+"""Which URLs may be asked and which redirects may be followed: decided on values, before anything is sent.
+
+A server may send us on within its scheme to another public place. It may not make us speak another scheme (https to
+http gives up what TLS proves), nor reach an address that only this machine's network has (a mirror could else read
+an intranet, or a cloud's metadata, through us). What a *user* names may be anywhere. The addresses behind a redirect's
+name are judged by :func:`refuse_private`; the client then connects to exactly those, so that a name which answers
+differently the second time gains nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv6Address, ip_address
+
+import httpx
+
+from libreseed import limits
+from libreseed.errors import TransportFault, UsageFault
+
+__all__ = ["literal_address", "next_hop", "parse_base_url", "parse_url", "refuse_private"]
+
+
+def parse_url(text: str) -> httpx.URL:
+    """A URL that may be asked: http or https, a host, no user or password, no fragment; else ``http.url``."""
+    try:
+        url = httpx.URL(text)
+        if len(text) > limits.HTTP_URL_CHARS or any(not "!" <= character <= "~" for character in text):
+            raise ValueError("it is too long or has characters that a URL cannot have")
+        if url.scheme not in ("http", "https") or not url.host:
+            raise ValueError("it is no http or https URL")
+        if url.userinfo or url.fragment:
+            raise ValueError("it has a user, a password or a fragment")
+    except (httpx.InvalidURL, ValueError) as error:
+        raise UsageFault("http.url", f"cannot use the URL {text[:200]!r}: {error}") from error
+    return url
+
+
+def parse_base_url(text: str) -> str:
+    """A server's base URL as an operator writes it: no query; without the slash at its end."""
+    url = parse_url(text)
+    if url.query or "?" in text:
+        raise UsageFault("http.url", f"cannot use the URL {text[:200]!r}: it has a query")
+    return text.rstrip("/")
+
+
+def next_hop(url: httpx.URL, location: str, hops: int) -> httpx.URL:
+    """Where ``location`` leads from ``url`` after ``hops`` redirects; raises TransportFault ``http.redirect``."""
+    if hops >= limits.HTTP_REDIRECTS:
+        raise _refused(url, f"it redirects more than {limits.HTTP_REDIRECTS} times")
+    try:
+        target = parse_url(str(url.join(location).copy_with(fragment=None)))
+    except (httpx.InvalidURL, UsageFault) as error:
+        raise _refused(url, "it redirects to no URL that can be used") from error
+    if target.scheme != url.scheme:
+        raise _refused(url, f"it redirects from {url.scheme} to {target.scheme}")
+    return target
+
+
+def refuse_private(url: httpx.URL, addresses: Iterable[str]) -> None:
+    """Raise ``http.redirect`` if any of ``addresses`` is not a public one."""
+    for address in addresses:
+        parsed = ip_address(address.partition("%")[0])
+        if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+            parsed = parsed.ipv4_mapped
+        if not parsed.is_global or parsed.is_multicast:
+            raise _refused(url, f"it redirects to {url.host}, which is the private address {address}")
+
+
+def literal_address(host: str) -> str | None:
+    """The address if ``host`` is one; None for a name."""
+    try:
+        return str(ip_address(host.strip("[]")))
+    except ValueError:
+        return None
+
+
+def _refused(url: httpx.URL, why: str) -> TransportFault:
+    return TransportFault("http.redirect", f"{url.host} is refused: {why}", evidence={"url": str(url)})
