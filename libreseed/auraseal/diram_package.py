@@ -3,14 +3,16 @@
 The first entry is ``integrity-manifest.json``, which names every component by the path of its ``.bin`` file, and covers
 the component's bytes by SHA-512. A component is there as that one file, or as part files, of which some may be missing
 or damaged: it comes out as long as they heal to what the manifest says. Entries are ordered by division, component and
-part number; no other path can be in a package, so none has to be confined. Nothing here touches a disk.
+part number; no other path can be in a package, so none has to be confined. Nothing here touches a disk: a package is
+read by ranges, and of a component in one file never more than ``BLOCK_BYTES`` are in memory.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -25,10 +27,22 @@ from libreseed.auraseal.integrity_manifest import (
     parse_integrity_manifest,
 )
 from libreseed.auraseal.part import part_files
-from libreseed.auraseal.zip_layout import Data, ZipEntry, ZipLayout, parse_zip
+from libreseed.auraseal.zip_layout import Data, ReadBytes, ZipEntry, ZipLayout, read_zip
 from libreseed.errors import ContentRejected, NotFound
 
-__all__ = ["DIVISIONS", "DiramPackage", "MemberPath", "build_package", "open_package"]
+__all__ = [
+    "BLOCK_BYTES",
+    "DIVISIONS",
+    "ComponentKey",
+    "ComponentReport",
+    "DiramPackage",
+    "MemberPath",
+    "build_package",
+    "open_package",
+    "read_package",
+]
+
+BLOCK_BYTES = 2**20
 
 # Folder and stem of each division; the index is the division's number in a part's header.
 DIVISIONS = (
@@ -69,64 +83,91 @@ class MemberPath:
 
 
 @dataclass(frozen=True, slots=True)
+class ComponentReport:
+    """How a component was found: ``verified`` are the numbers of the parts that held by themselves, of ``parts``.
+
+    ``healed`` are those that were put right or made anew, ``rejected`` says why a part that is there was not used.
+    A component that is one file counts as one part.
+    """
+
+    path: str
+    size: int
+    parts: int
+    verified: frozenset[int]
+    healed: frozenset[int] = frozenset()
+    rejected: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class DiramPackage:
     """A package whose zip and manifest hold; components are verified when they are asked for."""
 
-    data: memoryview = field(repr=False)
+    read: ReadBytes = field(repr=False)
     layout: ZipLayout = field(repr=False)
     manifest: Mapping[ComponentKey, IntegrityEntry]
     _members: Mapping[ComponentKey, Mapping[int, int]] = field(repr=False)  # part number, or -1 -> entry number
 
     def component(self, key: ComponentKey) -> bytes:
-        """A component's bytes, healed where necessary, and verified.
+        """A component's bytes, healed where necessary, and verified; see :meth:`pour`."""
+        data = bytearray()
+        self.pour(key, data.extend)
+        return bytes(data)
+
+    def pour(self, key: ComponentKey, sink: Callable[[bytes], object]) -> ComponentReport:
+        """Give ``sink`` a component, healed where necessary. What it got is verified only once this returns.
 
         Raises :class:`NotFound` (``notfound.component``), and :class:`ContentRejected` (``auraseal.*``,
         ``repair.beyond``) if what is there is not and does not heal to what the manifest says.
         """
         if key not in self.manifest:
             raise NotFound("notfound.component", f"the package has no component {key[1]} in division {key[0]}")
-        files = {part: self._file(entry) for part, entry in self._members[key].items()}
-        if -1 in files:
-            number = self._members[key][-1]
-            if zlib.crc32(files[-1]) != self.layout.entries[number].crc32:
-                raise ContentRejected("auraseal.zip-crc", f"{self.layout.entries[number].path} has another CRC-32")
-            data = files[-1]
-        else:
-            result = reconstruct(files)
-            shape = result.parts[0].shape
-            if (shape.division, shape.component) != key or shape.total_parts != self.manifest[key].parts:
-                raise ContentRejected("auraseal.siblings", f"these parts are not those of component {key}")
-            data = result.data
-        return self.manifest[key].integrity.choose(data, None).data
+        if -1 in self._members[key]:
+            return self._pour_whole(key, sink)
+        listed = self.manifest[key]
+        result = reconstruct({part: self._file(entry) for part, entry in self._members[key].items()})
+        shape = result.parts[0].shape
+        if (shape.division, shape.component) != key or shape.total_parts != listed.parts:
+            raise ContentRejected("auraseal.siblings", f"these parts are not those of component {key}")
+        listed.integrity.require_primary(hashlib.sha512(result.data).digest())
+        sink(result.data)
+        rejected = {number: error.reason for number, error in result.rejected.items()}
+        return ComponentReport(
+            str(MemberPath(*key)), listed.size, listed.parts, result.verified, result.healed, rejected
+        )
+
+    def _pour_whole(self, key: ComponentKey, sink: Callable[[bytes], object]) -> ComponentReport:
+        number = self._members[key][-1]
+        entry, start = self.layout.entries[number], self.layout.data_offset(number)
+        crc32, sha512 = 0, hashlib.sha512()
+        for at in range(0, entry.size, BLOCK_BYTES):
+            block = self.read(start + at, start + min(at + BLOCK_BYTES, entry.size))
+            crc32 = zlib.crc32(block, crc32)
+            sha512.update(block)
+            sink(block)
+        if crc32 != entry.crc32:
+            raise ContentRejected("auraseal.zip-crc", f"{entry.path} has another CRC-32")
+        self.manifest[key].integrity.require_primary(sha512.digest())
+        return ComponentReport(entry.path, entry.size, 1, frozenset({0}))
 
     def health(self) -> PhenoAVLTrie:
         """Which parts are there and hold; a component that is one file counts as one part."""
         trie = PhenoAVLTrie()
         for (division, component), entry in self.manifest.items():
-            members = self._members[division, component]
-            verified = self._whole(division, component) if -1 in members else self._holding(division, component)
+            verified = self._holding((division, component))
             for part in range(entry.parts):
                 trie.set((division, component, part), part in verified)
         return trie
 
-    def _whole(self, division: int, component: int) -> Collection[int]:
+    def _holding(self, key: ComponentKey) -> Collection[int]:
         try:
-            self.component((division, component))
-        except ContentRejected:
-            return ()
-        return (0,)
-
-    def _holding(self, division: int, component: int) -> Collection[int]:
-        files = {part: self._file(entry) for part, entry in self._members[division, component].items()}
-        try:
-            return reconstruct(files).verified
+            return self.pour(key, len).verified
         except ContentRejected as error:
             rejected = error.evidence.get("rejected")
-            return set(files) - set(rejected) if isinstance(rejected, dict) else ()
+            return set(self._members[key]) - {-1} - set(rejected) if isinstance(rejected, dict) else ()
 
     def _file(self, entry: int) -> bytes:
         start = self.layout.data_offset(entry)
-        return bytes(self.data[start : start + self.layout.entries[entry].size])
+        return self.read(start, start + self.layout.entries[entry].size)
 
 
 def build_package(components: Mapping[ComponentKey, bytes], *, in_parts: Collection[ComponentKey] = ()) -> bytes:
@@ -152,24 +193,18 @@ def build_package(components: Mapping[ComponentKey, bytes], *, in_parts: Collect
 
 
 def open_package(data: bytes | memoryview) -> DiramPackage:
-    """Read a package (bytes, or a view of a mapped file); raises :class:`ContentRejected` (``auraseal.*``).
-
-    The form of the zip, its paths and their order, and the manifest are verified; see :meth:`DiramPackage.component`.
-    """
+    """Read a package in memory; see :func:`read_package`."""
     view = memoryview(data).cast("B")
-    layout = parse_zip(view)
-    if not layout.entries or layout.entries[0].path != INTEGRITY_MANIFEST_PATH:
-        raise ContentRejected("auraseal.zip-path", f"the first entry is not {INTEGRITY_MANIFEST_PATH}")
-    start, first = layout.data_offset(0), layout.entries[0]
-    document = bytes(view[start : start + first.size])
-    if zlib.crc32(document) != first.crc32:
-        raise ContentRejected("auraseal.zip-crc", f"{INTEGRITY_MANIFEST_PATH} has another CRC-32")
-    manifest: dict[ComponentKey, IntegrityEntry] = {}
-    for path, entry in parse_integrity_manifest(document).items():
-        member = MemberPath.parse(path)
-        if member.part >= 0 or entry.recovery is not None:
-            raise ContentRejected("auraseal.zip-path", f"{path} is not a component of a package")
-        manifest[member.division, member.component] = entry
+    return read_package(len(view), lambda start, stop: bytes(view[start:stop]))
+
+
+def read_package(size: int, read: ReadBytes) -> DiramPackage:
+    """Read a package of ``size`` bytes; raises :class:`ContentRejected` (``auraseal.*``).
+
+    The form of the zip, its paths and their order, and the manifest are verified; see :meth:`DiramPackage.pour`.
+    """
+    layout = read_zip(size, read)
+    manifest = _read_manifest(layout, read)
     members: dict[ComponentKey, dict[int, int]] = {key: {} for key in manifest}
     for number, member in _ordered(layout):
         _demand_member(member, layout.entries[number], manifest)
@@ -177,7 +212,23 @@ def open_package(data: bytes | memoryview) -> DiramPackage:
     for key, files in members.items():
         if not files:
             raise ContentRejected("auraseal.zip-path", f"nothing is there of component {key}")
-    return DiramPackage(view, layout, manifest, members)
+    return DiramPackage(read, layout, manifest, members)
+
+
+def _read_manifest(layout: ZipLayout, read: ReadBytes) -> dict[ComponentKey, IntegrityEntry]:
+    if not layout.entries or layout.entries[0].path != INTEGRITY_MANIFEST_PATH:
+        raise ContentRejected("auraseal.zip-path", f"the first entry is not {INTEGRITY_MANIFEST_PATH}")
+    start, first = layout.data_offset(0), layout.entries[0]
+    document = read(start, start + min(first.size, limits.INTEGRITY_MANIFEST_BYTES + 1))
+    if len(document) <= limits.INTEGRITY_MANIFEST_BYTES and zlib.crc32(document) != first.crc32:
+        raise ContentRejected("auraseal.zip-crc", f"{INTEGRITY_MANIFEST_PATH} has another CRC-32")
+    manifest: dict[ComponentKey, IntegrityEntry] = {}
+    for path, entry in parse_integrity_manifest(document).items():
+        member = MemberPath.parse(path)
+        if member.part >= 0 or entry.recovery is not None:
+            raise ContentRejected("auraseal.zip-path", f"{path} is not a component of a package")
+        manifest[member.division, member.component] = entry
+    return manifest
 
 
 def _ordered(layout: ZipLayout) -> Iterator[tuple[int, MemberPath]]:

@@ -68,6 +68,15 @@ class Integrity:
         hashes = [self.primary] if self.recovery is None else [self.primary, self.recovery]
         return _PREFIX + "-".join(base64.b64encode(each).decode() for each in hashes)
 
+    def require_primary(self, digest: bytes) -> None:
+        """Raise ``auraseal.integrity`` unless ``digest`` is the SHA-512 of the primary file."""
+        if digest != self.primary:
+            raise ContentRejected(
+                "auraseal.integrity",
+                "the file is not the one that the integrity attribute names",
+                evidence={"expected": self.primary.hex(), "found": digest.hex()},
+            )
+
     def choose(self, primary: bytes | None, recovery: bytes | None) -> Usable:
         """The file that may be used; ``None`` is one that could not be had. Raises ``auraseal.integrity``."""
         if primary is not None and hashlib.sha512(primary).digest() == self.primary:

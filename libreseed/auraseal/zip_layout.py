@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from libreseed import limits
 from libreseed.errors import ContentRejected
 
-__all__ = ["Data", "ZipEntry", "ZipLayout", "parse_zip"]
+__all__ = ["Data", "ReadBytes", "ZipEntry", "ZipLayout", "parse_zip", "read_zip"]
+
+ReadBytes = Callable[[int, int], bytes]  # the bytes from an offset to another; fewer where the file has shrunk
 
 _LOCAL = struct.Struct("<4sHHHHHIIIHH")
 _CENTRAL = struct.Struct("<4sHHHHHHIIIHHHHHII")
@@ -116,41 +118,54 @@ class ZipLayout:
 
 
 def parse_zip(data: memoryview) -> ZipLayout:
-    """Read the layout of a zip; raises :class:`ContentRejected` (``auraseal.zip-*``) unless it is exactly this form.
+    """Read the layout of a zip in memory; see :func:`read_zip`."""
+    return read_zip(len(data), lambda start, stop: bytes(data[start:stop]))
 
-    The entries' data is not looked at. Memory is bounded by what ``data`` holds and by ``limits.ZIP_ENTRIES``.
+
+def read_zip(size: int, read: ReadBytes) -> ZipLayout:
+    """Read the layout of a zip of ``size`` bytes; raises :class:`ContentRejected` (``auraseal.zip-*``) unless it is
+    exactly this form.
+
+    The entries' data is not looked at. Memory is bounded by the directory of ``limits.ZIP_ENTRIES``, about 7 MB.
     """
-    if len(data) < _END.size or len(data) > _SIZE:
-        raise ContentRejected("auraseal.zip-size", f"{len(data)} bytes are no package")
-    magic, _, _, _, count, listing, at, _ = _END.unpack_from(data, len(data) - _END.size)
-    if magic != b"PK\x05\x06" or at + listing + _END.size != len(data):
+    if not _END.size <= size <= _SIZE:
+        raise ContentRejected("auraseal.zip-size", f"{size} bytes are no package")
+    tail = read(size - _END.size, size)
+    if len(tail) != _END.size:
+        raise ContentRejected("auraseal.zip-form", "the file became shorter while it was read")
+    magic, _, _, _, count, listing, at, _ = _END.unpack(tail)
+    if magic != b"PK\x05\x06" or at + listing + _END.size != size:
         raise ContentRejected("auraseal.zip-form", "the central directory does not end the file")
-    if count > limits.ZIP_ENTRIES or listing < count * _CENTRAL.size:
+    longest = _CENTRAL.size + limits.ZIP_PATH_CHARS
+    if count > limits.ZIP_ENTRIES or not count * _CENTRAL.size <= listing <= count * longest:
         raise ContentRejected("auraseal.zip-form", f"{count} entries in {listing} bytes of central directory")
-    entries, end = [], at + listing
-    for _ in range(count):
-        if at + _CENTRAL.size > end:
-            raise ContentRejected("auraseal.zip-form", "the central directory is too short")
-        fields = _CENTRAL.unpack_from(data, at)
-        crc32, size, chars, extra, comment = fields[7], *fields[9:13]
-        if extra or comment:
-            raise ContentRejected("auraseal.zip-form", "an entry with an extra field or a comment")
-        name = bytes(data[at + _CENTRAL.size : min(end, at + _CENTRAL.size + min(chars, limits.ZIP_PATH_CHARS + 1))])
-        entries.append(ZipEntry(name.decode("latin-1"), size, crc32))
-        at += _CENTRAL.size + len(name)
-    layout = ZipLayout(tuple(entries))
-    _demand_layout(layout, data)
+    layout = ZipLayout(tuple(_entries(read(at, at + listing), count)))
+    _demand_layout(layout, size, read)
     return layout
 
 
-def _demand_layout(layout: ZipLayout, data: memoryview) -> None:
-    if layout.size != len(data):
-        raise ContentRejected("auraseal.zip-form", f"{len(data)} bytes where its entries make {layout.size}")
+def _entries(directory: bytes, count: int) -> Iterator[ZipEntry]:
+    at = 0
+    for _ in range(count):
+        if at + _CENTRAL.size > len(directory):
+            raise ContentRejected("auraseal.zip-form", "the central directory is too short")
+        fields = _CENTRAL.unpack_from(directory, at)
+        crc32, size, chars, extra, comment = fields[7], *fields[9:13]
+        if extra or comment:
+            raise ContentRejected("auraseal.zip-form", "an entry with an extra field or a comment")
+        name = directory[at + _CENTRAL.size : at + _CENTRAL.size + min(chars, limits.ZIP_PATH_CHARS + 1)]
+        yield ZipEntry(name.decode("latin-1"), size, crc32)
+        at += _CENTRAL.size + len(name)
+
+
+def _demand_layout(layout: ZipLayout, size: int, read: ReadBytes) -> None:
+    if layout.size != size:
+        raise ContentRejected("auraseal.zip-form", f"{size} bytes where its entries make {layout.size}")
     at = 0
     for piece in layout.pieces():
         if isinstance(piece, Data):
             at += piece.stop - piece.start
             continue
-        if data[at : at + len(piece)] != piece:
+        if read(at, at + len(piece)) != piece:
             raise ContentRejected("auraseal.zip-form", f"other bytes than its entries make, from {at} on")
         at += len(piece)

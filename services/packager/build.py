@@ -5,22 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from libreseed.adapters.command.console import Progress, Report, human_bytes
 from libreseed.adapters.command.keys import passphrase_source, signing_key
-from libreseed.adapters.files.durable import publish_directory, remove_leftovers, staging_directory
-from libreseed.adapters.files.oserrors import from_oserror
+from libreseed.adapters.files.durable import publish_directory, staging_directory
 from libreseed.adapters.packing.tree import Tree
 from libreseed.adapters.release.release_build import BuiltRelease, ReleasePlan, build_release, collect_tree
 from libreseed.errors import LocalFault, Malformed, UsageFault
 from libreseed.ids import PackageName, ReleaseId, Version
 from libreseed.package.manifest import OPTIONAL_TEXTS
+
+from .publishing import existing, too_late_to_interrupt, writing
 
 __all__ = ["build"]
 
@@ -43,29 +41,13 @@ def build(arguments: argparse.Namespace) -> Report:
         _refuse_own_output(tree, out)
         for folder in tree.empty_folders:
             progress.note(f"{folder}/ is empty and left out: a package holds files only")
-        with _writing(final), _existing(out, keep=not arguments.dry_run), staging_directory(out) as staging:
+        with writing(final), existing(out, keep=not arguments.dry_run), staging_directory(out) as staging:
             built = build_release(tree, plan, key, staging, progress)
             if not arguments.dry_run:
                 progress.phase("publishing")
-                with _too_late_to_interrupt():
+                with too_late_to_interrupt():
                     publish_directory(staging, final)
     return _report(built, tree, None if arguments.dry_run else final)
-
-
-@contextmanager
-def _too_late_to_interrupt() -> Iterator[None]:
-    """Hold signals back while the release gets its name: one that comes now finds it published, and is dropped."""
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
-        yield
-        return
-    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
-    try:
-        yield
-        while signal.sigtimedwait(held, 0) is not None:
-            pass
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ReleasePlan:
@@ -116,41 +98,6 @@ def _refuse_own_output(tree: Tree, out: Path) -> None:
     root, place = tree.root.resolve(), out.resolve()
     if place.is_relative_to(root) and any((root / file.found.path).is_relative_to(place) for file in tree.files):
         raise UsageFault("usage", f"{out} lies in {tree.root} and would be packaged: name it in .libreseedignore")
-
-
-@contextmanager
-def _writing(final: Path) -> Iterator[None]:
-    """Say where it was when the system names no file, as for a full disk."""
-    try:
-        yield
-    except OSError as error:
-        raise from_oserror(error, f"writing {final}") from error
-
-
-@contextmanager
-def _existing(out: Path, *, keep: bool) -> Iterator[None]:
-    """Make OUT and its parents as needed; after a failure (or a dry run) those made here are removed again."""
-    made: list[Path] = []
-    published = False
-    try:
-        for folder in reversed([out, *out.parents]):
-            if folder.exists() and not folder.is_dir():
-                raise LocalFault("storage.exists", f"{folder} is not a directory")
-            if not folder.exists():
-                made.append(folder)  # before it is made: an interruption can come at any moment
-                folder.mkdir()
-        remove_leftovers(out)
-        yield
-        published = keep
-    finally:
-        if not published:
-            for folder in reversed(made):
-                _remove_empty(folder)
-
-
-def _remove_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):  # somebody else may have put something there meanwhile
-        folder.rmdir()
 
 
 def _report(built: BuiltRelease, tree: Tree, final: Path | None) -> Report:

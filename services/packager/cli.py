@@ -18,6 +18,10 @@ _EXAMPLES = """\
   libreseed-packager verify releases/hello@1.0.0/hello@1.0.0.tgz
   libreseed-packager index hello --key ~/.config/libreseed/key --out releases releases/hello@*/*.minimal.json
   libreseed-packager inspect releases/hello@1.0.0/hello@1.0.0.torrent"""
+_AURASEAL_EXAMPLES = """\
+  libreseed-packager auraseal build ./components --out diram-1.0.0.zip
+  libreseed-packager auraseal verify diram-1.0.0.zip --json
+  libreseed-packager auraseal extract diram-1.0.0.zip --out ./restored"""
 _PASSFILE = "file (or pipe, /dev/fd/N) that holds the passphrase; LIBRESEED_PASSPHRASE_FILE names one too"
 _KEY = "the key file; without it LIBRESEED_KEY, a key file's text or path"
 _Commands = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
@@ -43,6 +47,7 @@ def _parser() -> CommandParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for add in (_add_keygen, _add_build, _add_verify, _add_inspect, _add_index):
         add_json_flag(add(commands))
+    _add_auraseal(commands)
     return parser
 
 
@@ -139,6 +144,50 @@ def _add_index(commands: _Commands[CommandParser]) -> CommandParser:
     return parser
 
 
+def _add_auraseal(commands: _Commands[CommandParser]) -> None:
+    parser = commands.add_parser(
+        "auraseal",
+        help="DIRAM packages: components that heal themselves",
+        description="Make, verify and extract DIRAM packages: one zip of components in five divisions, cut into parts "
+        "with parity, so that a component comes back whole although some of its parts are damaged or missing.",
+        examples=_AURASEAL_EXAMPLES,
+    )
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    build = actions.add_parser(
+        "build",
+        help="make a package of a folder of components",
+        description="Make FILE of DIR, which holds nothing but components: root/obinexus/src/diram-component-N.bin, "
+        "services/diram-service-N.bin, operations/diram-operation-N.bin, divisions/diram-division-N.bin and "
+        "country/diram-country-N.bin, N from 0 to 255. FILE appears whole or not at all.",
+        examples="  libreseed-packager auraseal build ./components --out diram-1.0.0.zip",
+    )
+    build.add_argument("dir", metavar="DIR", help="the folder with the components")
+    build.add_argument("--out", required=True, metavar="FILE", help="the package to create")
+    build.add_argument("--no-parts", action="store_true", help="keep components whole, without parity: smaller")
+    build.set_defaults(command=_auraseal_build)
+    verify = actions.add_parser(
+        "verify",
+        help="check a package",
+        description="Judge every component of FILE. What is damaged but heals is no failure, and is named.",
+        examples="  libreseed-packager auraseal verify diram-1.0.0.zip --json",
+    )
+    verify.add_argument("file", metavar="FILE", help="the package")
+    verify.set_defaults(command=_auraseal_verify)
+    extract = actions.add_parser(
+        "extract",
+        help="take the components out of a package",
+        description="Write every component of FILE below DIR, healed and verified. If one of them does not heal, "
+        "nothing is written.",
+        examples="  libreseed-packager auraseal extract diram-1.0.0.zip --out ./restored",
+    )
+    extract.add_argument("file", metavar="FILE", help="the package")
+    extract.add_argument("--out", required=True, metavar="DIR", help="the folder to create")
+    extract.set_defaults(command=_auraseal_extract)
+    for action in (build, verify, extract):
+        action.add_argument("--quiet", action="store_true", help="no progress on stderr")
+        add_json_flag(action)
+
+
 # Each command's module is imported when it runs: --help and a usage error need none of them.
 
 
@@ -170,3 +219,21 @@ def _index() -> Callable[[argparse.Namespace], Report]:
     from .index import index
 
     return index
+
+
+def _auraseal_build() -> Callable[[argparse.Namespace], Report]:
+    from .auraseal import build
+
+    return build
+
+
+def _auraseal_verify() -> Callable[[argparse.Namespace], Report]:
+    from .auraseal import verify
+
+    return verify
+
+
+def _auraseal_extract() -> Callable[[argparse.Namespace], Report]:
+    from .auraseal import extract
+
+    return extract

@@ -26,6 +26,7 @@ __all__ = [
     "durable_create",
     "durable_write",
     "publish_directory",
+    "publish_file",
     "remove_leftovers",
     "staging_directory",
     "sync_directory",
@@ -125,6 +126,21 @@ def publish_directory(staging: Path, final: Path, *, mode: int = 0o755) -> None:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
             raise LocalFault("storage.exists", f"{final} exists already and is never replaced") from error
         raise
+    sync_directory(final.parent)
+
+
+def publish_file(staged: Path, final: Path, *, mode: int = 0o644) -> None:
+    """Make the file ``staged``, in a staging directory on the same file system, visible as ``final`` in one step.
+
+    Raises :class:`LocalFault` ``storage.exists`` when ``final`` exists: it gets its name by ``link``, which never
+    replaces anything. The staged name goes with its directory.
+    """
+    staged.chmod(mode)
+    sync_file(staged)
+    try:
+        os.link(staged, final)
+    except FileExistsError as error:
+        raise LocalFault("storage.exists", f"{final} exists already and is never replaced") from error
     sync_directory(final.parent)
 
 
