@@ -83,6 +83,7 @@ class LibreSeedError(Exception):
             "reason": self.reason,
             "exit": self.exit_code,
             "step": self.step,
+            **({"check": self.evidence["check"]} if "check" in self.evidence else {}),
             "message": self.message,
             "remedy": self.remedy,
             **({"details": list(self.details)} if self.details else {}),

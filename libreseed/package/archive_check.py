@@ -10,7 +10,7 @@ computes no hash of a file and writes nothing. Specification: ``archive.md``, 4.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from libreseed import limits
 from libreseed.errors import ContentRejected
@@ -54,6 +54,11 @@ class ArchiveCheck:
         if self._manifest is None:
             raise ContentRejected("archive.truncated", "the archive holds no manifest", step=8)
         return self._manifest
+
+    @property
+    def digests(self) -> Mapping[str, Blake3Digest]:
+        """BLAKE3 of every file taken so far, SRC among them."""
+        return self._blake3
 
     def start(self, entry: EntryStart) -> None:
         """Step 9, before a byte of the file is taken: it is listed, with this mode and size. Step 8: the manifest's."""

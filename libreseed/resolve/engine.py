@@ -20,6 +20,9 @@ step method                afterwards trusted
 
 A step verifies and then changes the state, or raises with its number and leaves the state as it was. ``_FOLLOWS`` is
 the only place that decides which step may come next. There is no IO, clock or network in here.
+
+``attested`` is no step of its own: between steps 1 and 2 it takes the part of step 10 that is about documents alone
+(checks 10.1 to 10.11), so that what they refuse is never downloaded.
 """
 
 from __future__ import annotations
@@ -27,10 +30,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 from libreseed.errors import ContentRejected, LibreSeedError, RecordRejected, UsageFault
-from libreseed.ids import PublicKey, Sha256Digest
+from libreseed.ids import Blake3Digest, PublicKey, Sha256Digest
 from libreseed.package.archive_check import check_same_release
 from libreseed.package.manifest import FullManifest
 from libreseed.package.minimal import MinimalManifest, check_not_ahead, parse_minimal
@@ -38,11 +41,23 @@ from libreseed.repair.chunkmap import ChunkMap, parse_chunk_map
 from libreseed.repair.plan import Verified, plan_repair
 from libreseed.resolve.floors import Floor, check_floor, raise_floor
 from libreseed.resolve.policy import Policy
+from libreseed.resolve.proofs import (
+    DOCUMENT_CHECKS,
+    NOT_CHECKED,
+    PROVEN,
+    proven_author,
+    proven_facts,
+    require_choice,
+    unavailable,
+)
 from libreseed.resolve.receipt import Receipt
 from libreseed.resolve.request import Request
 from libreseed.resolve.trust import TrustBasis
 
-__all__ = ["FoundRecord", "Resolution", "Trusted"]
+if TYPE_CHECKING:
+    from libreseed.silexium.verification import ReleaseVerification
+
+__all__ = ["ExtractedSource", "FoundRecord", "Resolution", "Trusted"]
 
 # step -> the step that must have been completed last. Nothing else decides legality.
 _FOLLOWS: Final[Mapping[int, int]] = {step: step - 1 for step in range(1, 12)}
@@ -65,11 +80,23 @@ class FoundRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtractedSource:
+    """What step 10 is told of the package itself: the .tgz (bytes, BLAKE3), SRC, every file's size and BLAKE3."""
+
+    size: int
+    blake3: Blake3Digest
+    src: bytes
+    sizes: Mapping[str, int]
+    digests: Mapping[str, Blake3Digest]
+
+
+@dataclass(frozen=True, slots=True)
 class Trusted:
     """What has been verified so far; a field is None until its step is done."""
 
     basis: TrustBasis | None = None
     floors: Mapping[PublicKey, Floor] = field(default_factory=dict)
+    proofs: ReleaseVerification | None = None  # checks 10.1 to 10.11 passed; None when they are waived
     found: FoundRecord | None = None
     minimal: MinimalManifest | None = None
     chunk_map: ChunkMap | None = None
@@ -138,12 +165,30 @@ class Resolution:
 
         Refuses at once what could only fail at the end: Silexium neither possible nor waived.
         """
-        _check_silexium(self.request, self.policy)
+        require_choice(self.request, self.policy)
         return replace(self._trusted, basis=basis, floors=dict(floors))
+
+    def attested(self, proofs: ReleaseVerification, floors: Mapping[PublicKey, Floor]) -> Trusted:
+        """After step 1, note that checks 10.1 to 10.11 have passed for this release.
+
+        Where nobody else was to be believed for the name, the proven author now is (DESIGN 5, third rule); ``floors``
+        are those of that key.
+        """
+        if self.completed != 1 or proofs.release != self.request.release or proofs.completed != DOCUMENT_CHECKS:
+            raise AssertionError("proofs are taken after step 1, for this release, with checks 10.1 to 10.11 passed")
+        trusted = replace(self._trusted, proofs=proofs)
+        if trusted.basis is None:
+            author = proven_author(proofs, self.policy)
+            mine = {author: floors[author]} if author in floors else {}
+            trusted = replace(trusted, basis=TrustBasis((author,), "silexium"), floors=mine)
+        self._trusted = trusted
+        return trusted
 
     @_step(2)
     def record(self, found: FoundRecord) -> Trusted:
         """Accept a record only under a key that is believed for the name; says nothing about its content."""
+        if self._trusted.proofs is None and not self.request.without_silexium:
+            raise unavailable("Silexium proofs are required, and there are none yet")
         basis = self._trusted.basis
         if basis is None or found.publisher not in basis.keys:
             message = f"the record found is by {found.publisher}, who is not trusted for {self.request.release.name}"
@@ -233,13 +278,18 @@ class Resolution:
         return self._trusted
 
     @_step(10)
-    def silexium_step(self) -> Trusted:
-        """The seam for Silexium: signatures, time stamps, log inclusion and consistency, artifact BLAKE3, SRC.
-
-        Until that exists, the only way past is the user's explicit waiver, which the result repeats aloud.
+    def silexium_step(self, source: ExtractedSource | None = None) -> Trusted:
+        """10.12 and 10.13, artifact and SRC; the rest has passed since ``attested``. Or the user's explicit waiver,
+        which the result repeats aloud: then ``source`` is not looked at.
         """
-        _check_silexium(self.request, self.policy)
-        return replace(self._trusted, silexium="not checked")
+        proofs = self._trusted.proofs
+        if proofs is None:
+            require_choice(self.request, self.policy)
+            return replace(self._trusted, silexium=NOT_CHECKED)
+        source = _known(source)
+        proofs.artifact(source.size, source.blake3)
+        proofs.src(source.src, source.sizes, source.digests)
+        return replace(self._trusted, silexium=PROVEN)
 
     @_step(11)
     def installed(self, path: str, now_ms: int) -> Trusted:
@@ -248,22 +298,14 @@ class Resolution:
         floor = raise_floor(
             self._trusted.floors.get(minimal.pubkey), minimal.release, minimal.pubkey, minimal.timestamp, found.data
         )
-        receipt = Receipt(minimal, path, now_ms, basis.why, self._trusted.silexium)
+        proofs = self._trusted.proofs
+        facts = {} if proofs is None else proven_facts(proofs)
+        receipt = Receipt(minimal, path, now_ms, basis.why, self._trusted.silexium, facts)
         return replace(self._trusted, receipt=receipt, floor=floor)
 
     def _check_shape(self, verified: Verified) -> None:
         if verified.grid != self.map.grid or verified.m != self.map.m:
             raise AssertionError("the flags belong to another chunk map")
-
-
-def _check_silexium(request: Request, policy: Policy) -> None:
-    if not policy.silexium_waivable:
-        raise RecordRejected(
-            "silexium.required", "the policy demands Silexium proofs, and this version cannot check them"
-        )
-    if not request.without_silexium:
-        message = "Silexium proofs are required, and this version cannot check them yet"
-        raise RecordRejected("silexium.unavailable", message)
 
 
 def _known(value: T | None) -> T:

@@ -10,24 +10,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from libreseed import limits
 from libreseed.errors import Malformed, UsageFault
 from libreseed.ids import PackageName, PublicKey
 
+if TYPE_CHECKING:
+    from libreseed.silexium.trust_policy import SilexiumPolicy
+
 __all__ = ["DEFAULT_POLICY", "Policy", "parse_pins", "parse_policy"]
 
 _SILEXIUM = ("required", "waivable")
+_PLACES = ("demand", "headers", "sources")  # of [silexium]: the resolver's own; all else says whom to believe
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What is demanded. ``max_package_bytes`` bounds the .tgz, ``silexium_waivable`` says whether ``--no-silexium`` may
     leave out step 10, ``publishers`` are pins that come with the policy, ``patience_s`` is how long the resolver waits
-    (seconds) when nothing that it lacks is on offer, ``peer_silence_s`` when a peer that owes data is dropped."""
+    (seconds) when nothing that it lacks is on offer, ``peer_silence_s`` when a peer that owes data is dropped.
+
+    ``silexium`` is whom step 10 believes (None: nobody, so it can only be waived), ``sources`` where to ask for proofs
+    and ``headers`` files of block headers; a path in either is relative to the policy file."""
 
     max_package_bytes: int = limits.PACKAGE_BYTES
     silexium_waivable: bool = True
+    silexium: SilexiumPolicy | None = None
+    sources: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
     patience_s: int = 15
     peer_silence_s: int = 10
     publishers: Mapping[PackageName, tuple[PublicKey, ...]] = field(default_factory=lambda: MappingProxyType({}))
@@ -47,12 +58,18 @@ def parse_policy(members: Mapping[str, object]) -> Policy:
     known = {"max-package-bytes", "silexium", "patience-seconds", "peer-silence-seconds", "publishers"}
     if unknown := members.keys() - known:
         raise _bad(f"unknown member {min(unknown)!r:.80}; known are {', '.join(sorted(known))}")
-    silexium = members.get("silexium", "waivable")
-    if silexium not in _SILEXIUM:
-        raise _bad(f"silexium must be one of {', '.join(_SILEXIUM)}")
+    table = members.get("silexium", "waivable")
+    if not isinstance(table, Mapping):
+        table = {"demand": table}
+    demand = table.get("demand", "waivable")
+    if demand not in _SILEXIUM:
+        raise _bad(f"silexium must be a table, or one of {', '.join(_SILEXIUM)}")
     return Policy(
         max_package_bytes=_integer(members, "max-package-bytes", DEFAULT_POLICY.max_package_bytes),
-        silexium_waivable=silexium == "waivable",
+        silexium_waivable=demand == "waivable",
+        silexium=_parse_silexium(table),
+        sources=_texts(table, "sources"),
+        headers=_texts(table, "headers"),
         patience_s=_integer(members, "patience-seconds", DEFAULT_POLICY.patience_s),
         peer_silence_s=_integer(members, "peer-silence-seconds", DEFAULT_POLICY.peer_silence_s),
         publishers=parse_pins(members.get("publishers", {})),
@@ -72,6 +89,25 @@ def parse_pins(value: object) -> Mapping[PackageName, tuple[PublicKey, ...]]:
         except Malformed as error:
             raise _bad(f"publishers: {error}") from error
     return MappingProxyType(pins)
+
+
+def _parse_silexium(table: Mapping[str, object]) -> SilexiumPolicy | None:
+    """Whom step 10 believes; None when the table names nobody at all."""
+    rest = {name: value for name, value in table.items() if name not in _PLACES}
+    if not rest:
+        return None
+    from libreseed.silexium.trust_policy import parse_silexium_policy
+
+    return parse_silexium_policy(rest)
+
+
+def _texts(table: Mapping[str, object], name: str) -> tuple[str, ...]:
+    values = table.get(name, [])
+    if not isinstance(values, list) or len(values) > limits.PROOF_SOURCES:
+        raise _bad(f"silexium.{name} must be a list of at most {limits.PROOF_SOURCES} texts")
+    if not all(isinstance(value, str) and value for value in values):
+        raise _bad(f"silexium.{name} must be a list of texts")
+    return tuple(values)
 
 
 def _integer(members: Mapping[str, object], name: str, default: int) -> int:

@@ -7,7 +7,8 @@ minimal manifest anew.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from libreseed import limits, wire
 from libreseed.errors import LibreSeedError, LocalFault, Malformed
@@ -22,31 +23,36 @@ _MEMBERS = ("protocol", "record", "path", "installed", "trust", "silexium")
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """``path`` is where the tree was put, ``installed_ms`` when (Unix milliseconds), ``trust`` why the publisher was
-    believed (``flag``, ``policy``, ``pin``), ``silexium`` what step 10 said (``not checked``)."""
+    believed (``flag``, ``policy``, ``pin``, ``silexium``), ``silexium`` what step 10 said (``proven`` or
+    ``not checked``), ``proofs`` what was proven (log, head, entry, keys, times), empty where nothing was."""
 
     minimal: MinimalManifest
     path: str
     installed_ms: int
     trust: str
     silexium: str
+    proofs: Mapping[str, wire.JsonValue] = field(default_factory=dict)
 
     @property
     def data(self) -> bytes:
         """The bytes kept in the store (canonical JSON)."""
         fields = {"protocol": _PROTOCOL, "record": self.minimal.data.decode(), "path": self.path}
-        more = {"installed": self.installed_ms, "trust": self.trust, "silexium": self.silexium}
+        more: dict[str, wire.JsonValue] = {"installed": self.installed_ms, "trust": self.trust}
+        more |= {"silexium": self.silexium, **({"proofs": dict(self.proofs)} if self.proofs else {})}
         return wire.canonical(fields | more)
 
 
 def parse_receipt(data: bytes) -> Receipt:
     """Read a kept receipt; raises :class:`LocalFault` (``storage.state``) for a damaged one."""
     try:
-        fields = wire.require_members(wire.parse(data, max_bytes=limits.STORE_RECORD_BYTES), _MEMBERS)
+        fields = wire.require_members(wire.parse(data, max_bytes=limits.STORE_RECORD_BYTES), _MEMBERS, ("proofs",))
         if fields["protocol"] != _PROTOCOL or type(fields["installed"]) is not int:
             raise Malformed("encoding.range", "not a receipt of this version")
         if not all(isinstance(fields[name], str) for name in ("record", "path", "trust", "silexium")):
             raise Malformed("encoding.type", "a member of the receipt is not a text")
+        if not isinstance(proofs := fields.get("proofs", {}), dict):
+            raise Malformed("encoding.type", "the proofs of the receipt are no object")
         minimal = parse_minimal(fields["record"].encode())
     except LibreSeedError as error:
         raise LocalFault("storage.state", f"a receipt in the store is damaged: {error}") from error
-    return Receipt(minimal, fields["path"], fields["installed"], fields["trust"], fields["silexium"])
+    return Receipt(minimal, fields["path"], fields["installed"], fields["trust"], fields["silexium"], proofs)

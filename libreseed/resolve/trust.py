@@ -1,8 +1,9 @@
 """Publisher trust (DESIGN 5): whose signature on a name counts, first match decides.
 
-The order is: the key named for this run; the pins for the name (policy file, then trust store); a Silexium log whose
-author key is proven (with step 10, not yet); else nobody. Nothing is trusted on first use without being told to, so
-"nobody" is a refusal that lists who was found, never a question that a script could answer by accident.
+The order is: the key named for this run; the pins for the name (policy file, then trust store); the author whom a
+Silexium log has proven and the policy trusts for the package (``Resolution.attested``); else nobody. Nothing is trusted
+on first use without being told to, so "nobody" is a refusal that lists who was found, never a question that a script
+could answer by accident.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Pins = Mapping[PackageName, tuple[PublicKey, ...]]
 
 @dataclass(frozen=True, slots=True)
 class TrustBasis:
-    """Whom to believe for one name, in the order of preference, and why: ``flag``, ``policy`` or ``pin``."""
+    """Whom to believe for one name, the preferred one first, and why: ``flag``, ``policy``, ``pin``, ``silexium``."""
 
     keys: tuple[PublicKey, ...]
     why: str

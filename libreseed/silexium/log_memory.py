@@ -37,11 +37,16 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class ConsistencyProof:
-    """The hashes that lead from a log of ``old`` entries to one of ``new``; nothing is verified yet."""
+    """The hashes that lead from a log of ``old`` entries to one of ``new``; nothing is verified yet.
+
+    ``prefix`` is the same with its first node always there (``prefix_proof``), where whoever made it had the tiles:
+    where ``old`` is a power of two, only that can show a fork. It is not part of the JSON object.
+    """
 
     old: int
     new: int
     hashes: tuple[bytes, ...]
+    prefix: tuple[bytes, ...] = ()
 
     def members(self) -> dict[str, wire.JsonValue]:
         """The proof as a JSON object."""
@@ -217,7 +222,7 @@ def _require_fit(
     try:
         verify_consistency(small.size, large.size, small.root.raw, large.root.raw, proof.hashes)
     except ProofRejected as error:
-        conflict = _proven_fork(small, large, proof.hashes)
+        conflict = _proven_fork(small, large, proof.prefix or proof.hashes)
         if conflict is not None:
             raise _forked(conflict) from error
         error.evidence = {**error.evidence, **evidence}

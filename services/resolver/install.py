@@ -14,19 +14,32 @@ from pathlib import Path
 import trio
 
 from libreseed.adapters.files.durable import publish_directory, staging_directory
-from libreseed.adapters.packing.archive import check_infohash, extract_archive
-from libreseed.ids import Sha256Digest
+from libreseed.adapters.packing.archive import ExtractReport, check_infohash, extract_archive
+from libreseed.ids import Blake3Digest, Sha256Digest
+from libreseed.package.paths import SRC_PATH
+from libreseed.resolve.engine import ExtractedSource
 from libreseed.resolve.receipt import Receipt
 
 from .job import Job
 
 __all__ = ["install"]
 
+_READ_BYTES = 2**22
 
-def install(job: Job, tgz: Path, sha256: Sha256Digest | None, final: Path, now_ms: Callable[[], int]) -> Receipt:
+
+def install(
+    job: Job,
+    tgz: Path,
+    sha256: Sha256Digest | None,
+    final: Path,
+    now_ms: Callable[[], int],
+    *,
+    present: bool = False,
+) -> Receipt:
     """Take steps 7 to 11; raises what they raise, and then leaves nothing behind.
 
-    ``sha256`` is what was hashed while the .tgz arrived. If it is not the signed one, the file itself decides.
+    ``sha256`` is what was hashed while the .tgz arrived. If it is not the signed one, the file itself decides. With
+    ``present`` exactly this tree is at ``final`` already, and only its receipt is missing or says less.
     """
     resolution, steps, progress = job.resolution, job.steps, job.progress
     minimal = resolution.minimal
@@ -46,12 +59,28 @@ def install(job: Job, tgz: Path, sha256: Sha256Digest | None, final: Path, now_m
         steps.done(8)
         resolution.tree(report.files, report.size)
         steps.done(9)
-        resolution.silexium_step()
+        resolution.silexium_step(_source(tgz, staging, report) if resolution.trusted.proofs is not None else None)
         steps.done(10)
         trusted = resolution.installed(str(final), now_ms())
         assert trusted.receipt is not None and trusted.floor is not None  # step 11 sets both
         job.store.keep_floor(trusted.floor)
-        publish_directory(staging, final)
+        if not present:
+            publish_directory(staging, final)
     job.store.keep_receipt(trusted.receipt)
     steps.done(11)
     return trusted.receipt
+
+
+def _source(tgz: Path, tree: Path, report: ExtractReport) -> ExtractedSource:
+    """What checks 10.12 and 10.13 are about: the .tgz hashed as a whole once more, and SRC as it was extracted."""
+    from blake3 import blake3
+
+    hasher = blake3(max_threads=blake3.AUTO)
+    with tgz.open("rb") as file:
+        size = 0
+        while data := file.read(_READ_BYTES):
+            trio.from_thread.check_cancelled()
+            hasher.update(data)
+            size += len(data)
+    src = (tree / SRC_PATH).read_bytes()
+    return ExtractedSource(size, Blake3Digest(hasher.digest()), src, report.manifest.sizes, report.digests)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -43,11 +43,13 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class ExtractReport:
-    """What the archive holds: the verified ``manifest``, how many ``files`` (manifest.json included), their bytes."""
+    """What the archive holds: the verified ``manifest``, how many ``files`` (manifest.json included), their bytes, and
+    the BLAKE3 ``digests`` of all but manifest.json."""
 
     manifest: FullManifest
     files: int
     size: int
+    digests: Mapping[str, Blake3Digest]
 
 
 def check_infohash(source: Source, minimal: MinimalManifest, *, progress: Progress | None = None) -> None:
@@ -122,7 +124,7 @@ class _Judge:
                         self._check.folder(event.path)
                 if self._progress is not None:
                     self._progress(self._size - before)
-            return ExtractReport(self._check.finish(), self._files, self._size)
+            return ExtractReport(self._check.finish(), self._files, self._size, self._check.digests)
         except ContentRejected as error:
             error.at_step(8)
             raise

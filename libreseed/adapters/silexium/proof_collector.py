@@ -1,0 +1,214 @@
+"""Gets a release proven: asks one source after the other for its bundle, and takes checks 10.1 to 10.11.
+
+A source that has nothing, does not answer or lies is named and passed over. What is proven against the *log* (a fork,
+a second entry for one version) ends it at once, is written down as evidence, and no other source can talk it away; so
+does a clock or a memory of this machine that does not hold. What was learned of the log is on the disk before
+anything is returned. Every verdict is :class:`ReleaseVerification`'s. Specification: ``resolver.md``, "Step 10".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import trio
+
+from libreseed import limits
+from libreseed.adapters.silexium.proof_source import BundleFile, ProofSource, bundle_path
+from libreseed.adapters.silexium.trust_memory import Remembered, TrustMemory
+from libreseed.errors import LibreSeedError, LocalFault, ProofRejected, TransportFault
+from libreseed.ids import ReleaseId
+from libreseed.resolve.proofs import required_growth
+from libreseed.silexium.bitcoin_headers import HeaderChain
+from libreseed.silexium.bundle import Bundle, parse_bundle
+from libreseed.silexium.bundle_check import verify_documents
+from libreseed.silexium.instants import format_instant
+from libreseed.silexium.log_memory import ConsistencyProof, HeadConflict
+from libreseed.silexium.log_path import CHECKPOINT_PATH
+from libreseed.silexium.log_proofs import consistency_proof, prefix_proof
+from libreseed.silexium.signed_note import SignedNote
+from libreseed.silexium.tiles import HASH_BYTES, Tile, TileNodes
+from libreseed.silexium.tree_head import TreeHead
+from libreseed.silexium.trust_policy import SilexiumPolicy
+from libreseed.silexium.verification import ReleaseVerification
+
+__all__ = ["ProofCollector", "Proven"]
+
+# Not the fault of whoever was asked: another answer would not change it.
+_FINAL = ("silexium.fork", "silexium.second-entry", "silexium.clock", "silexium.memory")
+_TILE_BYTES = HASH_BYTES * limits.TILE_WIDTH
+
+
+class _NoSuchTile(Exception):
+    """The source does not have a tile: an answer, no error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A release with checks 10.1 to 10.11 passed, by the ``bundle`` that ``source`` gave; ``passed_over`` says whom
+    else was asked before, and why that was not enough."""
+
+    verification: ReleaseVerification
+    source: str
+    bundle: bytes
+    passed_over: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class ProofCollector:
+    """For one release and one task. ``now`` in Unix seconds; ``told`` is called with a line about each failure."""
+
+    policy: SilexiumPolicy
+    release: ReleaseId
+    memory: TrustMemory
+    now: int
+    chains: Sequence[HeaderChain] = ()
+    told: Callable[[str], None] = field(default=lambda _: None)
+
+    async def collect(self, sources: Sequence[ProofSource]) -> Proven:
+        """Ask ``sources`` in order until one's bundle holds.
+
+        Raises :class:`ProofRejected` (exit 40) with the reason of the first that was refused, ``silexium.unlogged``
+        when all who answered have nothing, ``silexium.unreachable`` (11) when nobody answered.
+        """
+        refused: list[ProofRejected] = []
+        answered = False
+        passed: list[str] = []
+        for source in sources:
+            try:
+                data = await source.get(bundle_path(self.release), limits.BUNDLE_BYTES)
+                answered = True
+                if data is not None:
+                    verification = await self._prove(source, data, sources)
+                    return Proven(verification, source.name, data, tuple(passed))
+                passed.append(f"{source.name}: has no proofs of {self.release}")
+            except TransportFault as error:
+                passed.append(f"{source.name}: {error.message} [{error.reason}]")
+            except ProofRejected as error:
+                error.evidence = {**error.evidence, "source": source.name}
+                if error.reason in _FINAL:
+                    raise
+                refused.append(error)
+                passed.append(f"{source.name}: {error.message} [{error.reason}]")
+            self.told(passed[-1])
+        raise self._failure(refused, passed, answered=answered)
+
+    def _failure(self, refused: Sequence[ProofRejected], passed: Sequence[str], *, answered: bool) -> LibreSeedError:
+        if refused:
+            error = refused[0]
+            error.details = (*error.details, *passed)
+            return error
+        if answered:
+            message = f"nobody who was asked has Silexium proofs of {self.release}"
+            return ProofRejected("silexium.unlogged", message, details=passed)
+        message = f"no source of Silexium proofs answers for {self.release}"
+        return TransportFault("silexium.unreachable", message, details=passed)
+
+    async def _prove(self, source: ProofSource, data: bytes, sources: Sequence[ProofSource]) -> ReleaseVerification:
+        bundle = parse_bundle(data)
+        for _ in range(limits.PROOF_ATTEMPTS):
+            verification = ReleaseVerification(self.policy, self.release, now=self.now)
+            check = partial(verify_documents, verification, bundle, self.chains)
+            trusted = await trio.to_thread.run_sync(check)
+            if trusted.log is None or trusted.entry is None:
+                raise AssertionError("10.8 and 10.9 have passed")
+            known = await trio.to_thread.run_sync(self.memory.recall, trusted.log.identity, self.release)
+            await self._history(verification, known, source, sources, bundle)
+            memory = verification.trusted.memory
+            if memory is None:
+                raise AssertionError("10.11 has passed")
+            keep = partial(self.memory.keep, known, memory, self.release, trusted.entry.digest)
+            if await trio.to_thread.run_sync(keep):
+                return verification
+        raise LocalFault("storage.locked", f"other processes keep changing what is remembered below {self.memory.root}")
+
+    async def _history(
+        self,
+        verification: ReleaseVerification,
+        known: Remembered,
+        source: ProofSource,
+        sources: Sequence[ProofSource],
+        bundle: Bundle,
+    ) -> None:
+        """10.11, with the proof of growth that it needs; a proven fork or second entry is written down."""
+        proof = await self._growth(verification, known, source, sources)
+        try:
+            verification.history(known.memory, proof, known.entry)
+        except ProofRejected as error:
+            told = {"noticed": format_instant(self.now), "release": str(self.release), "source": source.name}
+            conflict = error.evidence.get("conflict")
+            if isinstance(conflict, HeadConflict):
+                keep = partial(self.memory.keep_conflict, known.log, conflict, told)
+            elif error.reason == "silexium.second-entry":
+                entries = {"known": str(known.entry), "second": bundle.entry.decode(), "sth": bundle.sth}
+                told |= entries | {"inclusion": bundle.inclusion.members()}
+                keep = partial(self.memory.keep_second_entry, known.log, told)
+            else:
+                raise
+            path = await trio.to_thread.run_sync(keep)
+            error.details = (*error.details, f"the evidence is in {path}")
+            raise
+
+    # --- proof of growth, out of tiles -------------------------------------------------------------------------------
+    async def _growth(
+        self, verification: ReleaseVerification, known: Remembered, source: ProofSource, sources: Sequence[ProofSource]
+    ) -> ConsistencyProof | None:
+        """The consistency proof that 10.11 needs; None where it needs none or nobody has it (then 10.11 decides)."""
+        trusted = verification.trusted
+        if trusted.log is None or trusted.checkpoint is None:
+            raise AssertionError("10.9 has passed")
+        sizes = required_growth(known.memory, trusted.checkpoint.sth)
+        if sizes is None:
+            return None
+        needless = trusted.log.witnesses.threshold > 0 and trusted.checkpoint.sth.size == sizes[0]
+        keepers = [other for other in sources if other is not source] if isinstance(source, BundleFile) else [source]
+        for keeper in keepers:
+            try:
+                return await self._consistency(keeper, *sizes)
+            except _NoSuchTile:
+                continue
+            except (ProofRejected, TransportFault) as error:
+                if needless:
+                    continue
+                error.evidence = {**error.evidence, "check": "10.11", "source": keeper.name}
+                raise
+        return None
+
+    async def _consistency(self, source: ProofSource, old: int, new: int) -> ConsistencyProof:
+        """The proof from ``old`` to ``new`` entries, computed here from the tiles that ``source`` keeps."""
+
+        def read(tile: Tile) -> bytes:
+            return trio.from_thread.run(_tile, source, tile)
+
+        def make() -> ConsistencyProof:
+            node = TileNodes(read, new).node
+            hashes, prefix = consistency_proof(node, old, new), prefix_proof(node, old, new)
+            return ConsistencyProof(old, new, tuple(hashes), tuple(prefix))
+
+        return await trio.to_thread.run_sync(make, abandon_on_cancel=True)
+
+
+async def _tile(source: ProofSource, tile: Tile) -> bytes:
+    """A tile of at least the width that is needed: the log may have grown, and keep only the wider one."""
+    for width in (tile.width, limits.TILE_WIDTH):
+        data = await source.get(Tile(tile.level, tile.index, width).path, _TILE_BYTES)
+        if data is not None:
+            return data
+    wider = await _kept_width(source, tile)
+    data = None if wider <= tile.width else await source.get(Tile(tile.level, tile.index, wider).path, _TILE_BYTES)
+    if data is None:
+        raise _NoSuchTile
+    return data
+
+
+async def _kept_width(source: ProofSource, tile: Tile) -> int:
+    """The width of this tile in the tree that the source keeps now, as its checkpoint says (not verified: a hint)."""
+    data = await source.get(CHECKPOINT_PATH, limits.NOTE_BYTES)
+    if data is None:
+        return 0
+    try:
+        size = TreeHead.parse(SignedNote.parse(data).text).size
+    except LibreSeedError:
+        return 0
+    return min(limits.TILE_WIDTH, max(0, (size >> 8 * tile.level) - tile.index * limits.TILE_WIDTH))

@@ -1,0 +1,120 @@
+"""Step 10 as the resolver sees it: whether proofs are demanded, what they proved, and the row of every check.
+
+The checks themselves are :class:`libreseed.silexium.verification.ReleaseVerification`'s. Those about documents (10.1 to
+10.11) need no byte of the package, so they are taken as soon as step 1 is done: what they refuse is refused before a
+download, and the author whom they prove can be believed as the publisher. 10.12 and 10.13 are taken in step 10, in its
+place. There is no IO, clock or network in here. Specification: ``resolver.md``, "Step 10".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from libreseed import limits, wire
+from libreseed.errors import LibreSeedError, ProofRejected, RecordRejected
+from libreseed.ids import PublicKey
+from libreseed.resolve.policy import Policy
+from libreseed.resolve.request import Request
+
+if TYPE_CHECKING:
+    from libreseed.silexium.log_memory import LogMemory
+    from libreseed.silexium.tree_head import SignedTreeHead
+    from libreseed.silexium.verification import Check, ReleaseVerification
+
+__all__ = [
+    "DOCUMENT_CHECKS",
+    "NOT_CHECKED",
+    "PROVEN",
+    "check_rows",
+    "proven_author",
+    "proven_facts",
+    "require_choice",
+    "required_growth",
+    "unavailable",
+]
+
+DOCUMENT_CHECKS = 11  # 10.1 to 10.11
+PROVEN, NOT_CHECKED = "proven", "not checked"  # what a receipt says of step 10
+
+
+def require_choice(request: Request, policy: Policy) -> None:
+    """Silexium is demanded unless the user waives it aloud, and the policy lets him; raises exit 40 otherwise."""
+    if request.without_silexium:
+        if not policy.silexium_waivable:
+            raise RecordRejected("silexium.required", "the policy demands Silexium proofs: --no-silexium is refused")
+        return
+    if policy.silexium is None:
+        raise unavailable("Silexium proofs are required, and no policy says whose are believed")
+
+
+def unavailable(message: str) -> LibreSeedError:
+    """The refusal of what nobody could verify, with the ways out."""
+    details = [
+        "whom to believe:   --policy F, or policy.toml in LibreSeed's configuration folder, with a [silexium] table",
+        "the proofs:        --bundle F (a file, no network), --silexium URL or DIR, or sources in the policy",
+        "to go without:     --no-silexium",
+    ]
+    return ProofRejected("silexium.unavailable", message, details=details)
+
+
+def required_growth(memory: LogMemory | None, sth: SignedTreeHead) -> tuple[int, int] | None:
+    """The sizes between which a consistency proof is needed to accept ``sth``; None when none is.
+
+    A head that was seen before, or that a known conflict refuses anyway, needs none.
+    """
+    if memory is None or memory.conflict is not None:
+        return None
+    old, new = sorted((memory.head.size, sth.size))
+    if old == 0 or sth.size in {known.size for known in (memory.head, *memory.trail)}:
+        return None
+    return old, new
+
+
+def proven_author(verification: ReleaseVerification, policy: Policy) -> PublicKey:
+    """The key that checks 10.1 to 10.11 have proven to be the author's; the policy trusts it for the package."""
+    if policy.silexium is None or verification.completed < DOCUMENT_CHECKS:
+        raise AssertionError("used before its checks")
+    return policy.silexium.keys.find(verification.trusted.attestations[0].key_id).public
+
+
+def proven_facts(verification: ReleaseVerification) -> dict[str, wire.JsonValue]:
+    """What a receipt keeps of the proofs: log, head, entry, manifest, keys and times by role, and the checks passed."""
+    trusted = verification.trusted
+    if trusted.checkpoint is None or trusted.entry is None or trusted.manifest is None:
+        raise AssertionError("used before its checks")
+    head = trusted.checkpoint.sth
+    times = zip(trusted.attestations, trusted.times, strict=True)
+    return {
+        "log": head.head.origin,
+        "tree_size": head.size,
+        "root_hash": str(head.root),
+        "head_time": head.timestamp,
+        "entry": str(trusted.entry.digest),
+        "manifest": str(trusted.manifest.digest),
+        "channel": trusted.manifest.channel,
+        "network": verification.policy.time.network.name,
+        "signers": {
+            str(item.role): {
+                "key_id": str(item.key_id),
+                "stamped": time.stamped,
+                "block": time.height,
+                "block_time": time.anchored,
+            }
+            for item, time in times
+        },
+        "checks": [check.number for check in verification.checks if check.verdict == "passed"],
+    }
+
+
+def check_rows(checks: Iterable[Check]) -> list[dict[str, object]]:
+    """One object per check, for ``--json`` and ``--explain``: its number, name, verdict and inputs."""
+    return [
+        {
+            "check": check.number,
+            "name": check.name,
+            "verdict": check.verdict,
+            "inputs": {name: value[: limits.REPORT_CHARS] for name, value in check.inputs.items()},
+        }
+        for check in checks
+    ]
