@@ -15,15 +15,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from libreseed import limits
 from libreseed.errors import ProofRejected
 
-__all__ = ["HEADER_BYTES", "MAINNET", "NETWORKS", "REGTEST", "HeaderChain", "Network", "mine_header"]
+__all__ = [
+    "HEADER_BYTES",
+    "MAINNET",
+    "NETWORKS",
+    "REGTEST",
+    "HeaderChain",
+    "HeaderSource",
+    "Network",
+    "judge_block",
+    "mine_header",
+]
 
 HEADER_BYTES = 80
 _GENESIS_ROOT = bytes.fromhex("4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b")[::-1]
 _TIME_AT, _BITS_AT = 68, 72  # offsets of two u32 in a header
+_NEVER = 2**32  # confirmations
 _MEDIAN = 11  # headers, this one not counted
 _MAX_AHEAD_SECONDS = 7200  # of a header's time before the clock (Bitcoin Core)
 
@@ -93,6 +105,19 @@ class _Header:
     def read(cls, raw: bytes) -> _Header:
         time, bits = (int.from_bytes(raw[at : at + 4], "little") for at in (_TIME_AT, _BITS_AT))
         return cls(_sha256d(raw), raw[4:36], raw[36:68], time, bits)
+
+
+class HeaderSource(Protocol):
+    """Verified headers of one network, wherever they are kept."""
+
+    @property
+    def network(self) -> Network:
+        """Whose headers these are."""
+        ...
+
+    def attested_time(self, height: int, merkle_root: bytes) -> int:
+        """As :meth:`HeaderChain.attested_time`."""
+        ...
 
 
 class HeaderChain:
@@ -183,17 +208,11 @@ class HeaderChain:
         if not self.base <= height <= self.tip:
             message = f"the headers at hand go from {self.base} to {self.tip}; the proof needs {height}"
             raise ProofRejected("silexium.header-missing", message, evidence={"height": height})
-        confirmations = self.tip - height + 1
-        if height > self._settled and (self.pinned_only or confirmations < self.network.confirmations):
-            message = f"block {height} is behind the last pinned header and has {confirmations} of the "
-            message += f"{self.network.confirmations} confirmations it needs, in headers of one's own"
-            raise ProofRejected("silexium.header-confirmations", message, evidence={"height": height})
-        header = self._at(height)
-        if header.merkle_root != merkle_root:
-            evidence = {"height": height, "expected": header.merkle_root.hex(), "actual": merkle_root.hex()}
-            message = f"the proof does not lead to the Merkle root of block {height}"
-            raise ProofRejected("silexium.header-root", message, evidence=evidence)
-        return header.time
+        needed = 0
+        if height > self._settled:
+            needed = _NEVER if self.pinned_only else self.network.confirmations
+        raw = self._at(height)
+        return judge_block(raw, height, merkle_root, confirmations=self.tip - height + 1, needed=needed)
 
     def _check(self, header: _Header, height: int, settled: int, now: int) -> None:
         previous = self._last
@@ -227,13 +246,30 @@ class HeaderChain:
         elapsed = min(max(elapsed, network.timespan // 4), network.timespan * 4)
         return _compact(min(_target(previous.bits) * elapsed // network.timespan, network.pow_limit))
 
-    def _at(self, height: int) -> _Header:
+    def _at(self, height: int) -> bytes:
         start = (height - self.base) * HEADER_BYTES
-        return _Header.read(bytes(self._buffer[start : start + HEADER_BYTES]))
+        return bytes(self._buffer[start : start + HEADER_BYTES])
 
     def _number(self, height: int, offset: int) -> int:
         start = (height - self.base) * HEADER_BYTES + offset
         return int.from_bytes(self._buffer[start : start + 4], "little")
+
+
+def judge_block(raw: bytes, height: int, merkle_root: bytes, *, confirmations: int, needed: int) -> int:
+    """The time (Unix seconds) of the block with the verified header ``raw``, if it has the root and enough on top.
+
+    Raises ``silexium.header-confirmations`` or ``.header-root``.
+    """
+    if confirmations < needed:
+        message = f"block {height} is behind the last pinned header and has {confirmations} of the "
+        message += "confirmations it needs, in headers of one's own"
+        raise ProofRejected("silexium.header-confirmations", message, evidence={"height": height})
+    header = _Header.read(raw)
+    if header.merkle_root != merkle_root:
+        evidence = {"height": height, "expected": header.merkle_root.hex(), "actual": merkle_root.hex()}
+        message = f"the proof does not lead to the Merkle root of block {height}"
+        raise ProofRejected("silexium.header-root", message, evidence=evidence)
+    return header.time
 
 
 def mine_header(chain: HeaderChain, merkle_root: bytes, time: int) -> bytes:

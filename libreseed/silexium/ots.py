@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from libreseed import limits
 from libreseed.errors import ProofRejected
-from libreseed.silexium.bitcoin_headers import HeaderChain
+from libreseed.silexium.bitcoin_headers import HeaderSource
 from libreseed.silexium.ripemd160 import ripemd160
 
 __all__ = [
@@ -66,16 +66,6 @@ class OtherAttestation:
     tag: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class OtsProof:
-    """A parsed proof for ``digest`` (SHA-256). What it claims of blocks is not checked: see :func:`attested_block`."""
-
-    digest: bytes
-    bitcoin: tuple[BitcoinAttestation, ...]
-    pending: tuple[PendingAttestation, ...]
-    other: tuple[OtherAttestation, ...]
-
-
 # One operation: "sha256" or "ripemd160" with b"", or "append" or "prepend" with 1 to 4096 bytes.
 Step = tuple[str, bytes]
 
@@ -86,6 +76,29 @@ class OtsPath:
 
     steps: tuple[Step, ...]
     end: BitcoinAttestation | PendingAttestation | OtherAttestation
+
+
+@dataclass(frozen=True, slots=True)
+class OtsProof:
+    """A parsed proof for ``digest`` (SHA-256). What it claims of blocks is not checked: see :func:`attested_block`."""
+
+    digest: bytes
+    paths: tuple[OtsPath, ...]
+
+    @property
+    def bitcoin(self) -> tuple[BitcoinAttestation, ...]:
+        """The blocks that it names."""
+        return tuple(path.end for path in self.paths if isinstance(path.end, BitcoinAttestation))
+
+    @property
+    def pending(self) -> tuple[PendingAttestation, ...]:
+        """The promises that it holds."""
+        return tuple(path.end for path in self.paths if isinstance(path.end, PendingAttestation))
+
+    @property
+    def other(self) -> tuple[OtherAttestation, ...]:
+        """What else it ends in."""
+        return tuple(path.end for path in self.paths if isinstance(path.end, OtherAttestation))
 
 
 def parse_ots(data: bytes, digest: bytes) -> OtsProof:
@@ -100,13 +113,7 @@ def parse_ots(data: bytes, digest: bytes) -> OtsProof:
     if (actual := reader.take(32)) != digest:
         evidence = {"expected": digest.hex(), "actual": actual.hex()}
         raise ProofRejected("silexium.ots-digest", "the proof is for other bytes", evidence=evidence)
-    found = [path.end for path in _walk(reader, digest)]
-    return OtsProof(
-        digest,
-        tuple(item for item in found if isinstance(item, BitcoinAttestation)),
-        tuple(item for item in found if isinstance(item, PendingAttestation)),
-        tuple(item for item in found if isinstance(item, OtherAttestation)),
-    )
+    return OtsProof(digest, tuple(_walk(reader, digest)))
 
 
 def parse_timestamp(data: bytes, message: bytes) -> tuple[OtsPath, ...]:
@@ -121,7 +128,7 @@ def parse_timestamp(data: bytes, message: bytes) -> tuple[OtsPath, ...]:
     return tuple(_walk(_Reader(data), message))
 
 
-def attested_block(proof: OtsProof, chains: Iterable[HeaderChain]) -> tuple[int, int]:
+def attested_block(proof: OtsProof, chains: Iterable[HeaderSource]) -> tuple[int, int]:
     """The earliest (block time in Unix seconds, height) that the headers confirm; raises otherwise.
 
     ``silexium.ots-pending`` when the proof names no Bitcoin block, else the reason of the last header that refused.

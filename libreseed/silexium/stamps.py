@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from libreseed import limits
 from libreseed.errors import ProofRejected, UsageFault
-from libreseed.silexium.bitcoin_headers import MAINNET, HeaderChain, Network
+from libreseed.silexium.bitcoin_headers import MAINNET, HeaderSource, Network
 from libreseed.silexium.instants import format_instant
 from libreseed.silexium.ots import attested_block, parse_ots
 from libreseed.silexium.rfc3161 import TimeStamp, TrustedTsa, verify_time_stamp
@@ -100,7 +100,7 @@ def stamped_at(tokens: Sequence[bytes], message: bytes, policy: TimePolicy, *, n
 
 
 def anchored_at(
-    proofs: Sequence[bytes], message: bytes, policy: TimePolicy, chains: Sequence[HeaderChain]
+    proofs: Sequence[bytes], message: bytes, policy: TimePolicy, chains: Sequence[HeaderSource]
 ) -> tuple[int, int]:
     """The earliest (time, height) of a block that confirms ``message``; every proof must be well-formed and of it.
 

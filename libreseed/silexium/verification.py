@@ -48,7 +48,7 @@ from libreseed.silexium.attestation import (
     require_claim,
     unverified_key_id,
 )
-from libreseed.silexium.bitcoin_headers import HeaderChain
+from libreseed.silexium.bitcoin_headers import HeaderChain, HeaderSource
 from libreseed.silexium.bundle import HeaderRun, InclusionProof, Stamps
 from libreseed.silexium.instants import format_instant
 from libreseed.silexium.keyring import ROLES, Role, require_standing
@@ -225,7 +225,7 @@ class ReleaseVerification:
         return replace(self._trusted, stamps=tuple(stamps), times=tuple(times)), seen
 
     @_check
-    def bitcoin(self, chains: Sequence[HeaderChain], run: HeaderRun | None = None) -> _Outcome:
+    def bitcoin(self, chains: Sequence[HeaderSource], run: HeaderRun | None = None) -> _Outcome:
         """10.6: the OpenTimestamps proofs, against ``chains`` of block headers and a bundle's own ``run`` of them.
 
         The run counts only as far as it is pinned (regtest, where everything is worthless, needs no pin); where other
@@ -352,7 +352,7 @@ class ReleaseVerification:
             raise ProofRejected("silexium.src", error.message, evidence=error.evidence) from error
         return self._trusted, {"size": str(index.size), "blake3": str(index.blake3)}
 
-    def _with_run(self, chains: tuple[HeaderChain, ...], run: HeaderRun | None) -> tuple[HeaderChain, ...]:
+    def _with_run(self, chains: tuple[HeaderSource, ...], run: HeaderRun | None) -> tuple[HeaderSource, ...]:
         if run is None:
             return chains
         time = self.policy.time
