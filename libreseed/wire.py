@@ -1,6 +1,6 @@
 """The strict JSON profile of section 3.1: RFC 8785 (JCS) without floats, as reader and writer.
 
-Received bytes must *be* the canonical bytes, so :func:`parse` encodes what it read and compares. Both functions raise
+Received bytes must *be* the canonical bytes, so :func:`parse` encodes what it read and compares. Every function raises
 :class:`Malformed` and nothing else. What a document means is decided by its own module, through :class:`Members`.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from libreseed import limits
 from libreseed.errors import Malformed
 
-__all__ = ["JsonValue", "canonical", "parse", "require_members"]
+__all__ = ["JsonValue", "canonical", "parse", "parse_unsigned", "require_members"]
 
 _TYPE_NAMES = {dict: "object", list: "array", str: "text", int: "integer", bool: "boolean", type(None): "null"}
 JsonValue = Any
@@ -30,6 +30,20 @@ def canonical(value: JsonValue) -> bytes:
 
 def parse(data: bytes, *, max_bytes: int) -> JsonValue:
     """Read canonical JSON of at most ``max_bytes`` bytes; raises :class:`Malformed` unless it is exactly that."""
+    value, encoded = _read(data, max_bytes)
+    if encoded != data:
+        raise Malformed("encoding.not-canonical", "not in canonical form (RFC 8785)")
+    return value
+
+
+def parse_unsigned(data: bytes, *, max_bytes: int) -> JsonValue:
+    """As :func:`parse`, in any spelling: for API bodies, which are never signed or hashed. Depth, numbers, texts and
+    duplicate members are held to the same profile."""
+    return _read(data, max_bytes)[0]
+
+
+def _read(data: bytes, max_bytes: int) -> tuple[JsonValue, bytes]:
+    """The value, and its canonical bytes."""
     if len(data) > max_bytes:
         raise Malformed("encoding.too-large", f"{len(data)} bytes where at most {max_bytes} are allowed")
     try:
@@ -48,9 +62,7 @@ def parse(data: bytes, *, max_bytes: int) -> JsonValue:
         raise Malformed("encoding.depth", "nested too deeply") from error
     except ValueError as error:
         raise Malformed("encoding.not-json", f"not JSON: {error}") from error
-    if canonical(value) != data:
-        raise Malformed("encoding.not-canonical", "not in canonical form (RFC 8785)")
-    return value
+    return value, canonical(value)
 
 
 def require_members(value: JsonValue, required: Iterable[str], optional: Iterable[str] = ()) -> dict[str, JsonValue]:

@@ -8,14 +8,39 @@ from __future__ import annotations
 
 from itertools import chain
 
-from libreseed.reasons import auraseal, common, content, http, network, resolver, seeder, silexium, silexium_log, user
+from libreseed.reasons import (
+    auraseal,
+    common,
+    content,
+    http,
+    network,
+    resolver,
+    seeder,
+    silexium,
+    silexium_api,
+    silexium_log,
+    user,
+)
 from libreseed.reasons.table import Exit, Reason
 
 __all__ = ["REASONS", "Exit", "Reason"]
 
 _TABLE = tuple(
     chain.from_iterable(
-        area.ROWS for area in (common, content, network, http, seeder, resolver, user, silexium, silexium_log, auraseal)
+        area.ROWS
+        for area in (
+            common,
+            content,
+            network,
+            http,
+            seeder,
+            resolver,
+            user,
+            silexium,
+            silexium_log,
+            auraseal,
+            silexium_api,
+        )
     )
 )
 

@@ -19,7 +19,7 @@ from libreseed.package.document import rejecting, require_count, require_text
 from libreseed.silexium.keyring import ROLES
 from libreseed.silexium.log_memory import parse_hashes
 
-__all__ = ["BUNDLE_PROTOCOL", "Bundle", "HeaderRun", "InclusionProof", "Stamps", "parse_bundle"]
+__all__ = ["BUNDLE_PROTOCOL", "Bundle", "HeaderRun", "InclusionProof", "Stamps", "bundle_from", "parse_bundle"]
 
 BUNDLE_PROTOCOL = "silexium-bundle-v1"
 _MEMBERS = ("attestations", "cosignatures", "entry", "inclusion", "manifest", "proofs", "protocol", "sth")
@@ -71,9 +71,8 @@ class Bundle:
     cosignatures: tuple[str, ...] = ()
     headers: HeaderRun | None = None
 
-    @property
-    def data(self) -> bytes:
-        """The bundle's bytes; raises ``silexium.bundle`` when they would be too many."""
+    def members(self) -> dict[str, wire.JsonValue]:
+        """The bundle as a JSON object."""
         members: dict[str, wire.JsonValue] = {
             "protocol": BUNDLE_PROTOCOL,
             "manifest": self.manifest.decode(),
@@ -89,7 +88,12 @@ class Bundle:
         }
         if self.headers is not None:
             members["headers"] = {"base": self.headers.base, "data": _text(self.headers.data)}
-        data = wire.canonical(members)
+        return members
+
+    @property
+    def data(self) -> bytes:
+        """The bundle's bytes; raises ``silexium.bundle`` when they would be too many."""
+        data = wire.canonical(self.members())
         if len(data) > limits.BUNDLE_BYTES:
             raise ProofRejected("silexium.bundle", f"the bundle would have {len(data)} bytes")
         return data
@@ -98,7 +102,13 @@ class Bundle:
 def parse_bundle(data: bytes) -> Bundle:
     """Read a bundle; raises :class:`ProofRejected` (``silexium.bundle``) unless it is exactly in form."""
     with rejecting(ProofRejected, "silexium", "bundle"):
-        members = wire.require_members(wire.parse(data, max_bytes=limits.BUNDLE_BYTES), _MEMBERS, ("headers",))
+        return bundle_from(wire.parse(data, max_bytes=limits.BUNDLE_BYTES))
+
+
+def bundle_from(value: wire.JsonValue) -> Bundle:
+    """Read a bundle's object; raises :class:`ProofRejected` (``silexium.bundle``)."""
+    with rejecting(ProofRejected, "silexium", "bundle"):
+        members = wire.require_members(value, _MEMBERS, ("headers",))
         if members["protocol"] != BUNDLE_PROTOCOL:
             raise Malformed("encoding.range", f"not a bundle of {BUNDLE_PROTOCOL}")
         attestations = wire.require_members(members["attestations"], map(str, ROLES))

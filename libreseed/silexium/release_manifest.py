@@ -20,12 +20,20 @@ from libreseed.ids import Blake3Digest, PackageName, ReleaseId, Version
 from libreseed.package.document import rejecting, require_count, require_text
 from libreseed.silexium.instants import format_instant, parse_instant
 
-__all__ = ["Artifact", "ReleaseManifest", "SrcIndex", "parse_release_manifest"]
+__all__ = [
+    "Artifact",
+    "ReleaseManifest",
+    "SrcIndex",
+    "parse_artifact",
+    "parse_channel",
+    "parse_platform",
+    "parse_release_manifest",
+]
 
 _MEMBERS = ("artifacts", "channel", "created_at", "license", "package", "src_index", "version")
 _SOURCE, _BINARY = "source", "binary"
 _CHANNEL = re.compile("[a-z][a-z0-9-]{0,31}", re.ASCII)
-_PLATFORM = re.compile("[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)
+_PLATFORM = re.compile("[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)  # of os and of arch
 _URL = re.compile(r"(?:https?://|libreseed:)[!-~]+", re.ASCII)
 
 
@@ -43,11 +51,12 @@ class Artifact:
     def __post_init__(self) -> None:
         if self.type not in (_SOURCE, _BINARY):
             raise Malformed("encoding.range", f"no such type of artifact: {self.type!r:.60}")
-        platform = [self.os, self.arch]
-        if self.type == _SOURCE and platform != [None, None]:
+        platform = (self.os, self.arch)
+        if self.type == _SOURCE and platform != (None, None):
             raise Malformed("encoding.range", "a source artifact has neither os nor arch")
-        if self.type == _BINARY and not all(type(text) is str and _PLATFORM.fullmatch(text) for text in platform):
-            raise Malformed("encoding.range", f"not an os and an arch: {platform!r:.100}")
+        if self.type == _BINARY:
+            for text in platform:
+                parse_platform(text)
         require_count(self.size, "size", least=1, most=limits.JSON_INTEGER)
         if len(self.url) > limits.URL_CHARS or not _URL.fullmatch(self.url):
             raise Malformed("encoding.range", f"not a URL of an artifact: {self.url!r:.100}")
@@ -86,7 +95,7 @@ class ReleaseManifest:
             self._set(
                 package=PackageName(members["package"]),
                 version=Version(members["version"]),
-                channel=_parse_channel(members["channel"]),
+                channel=parse_channel(members["channel"]),
                 license=require_text(members["license"], "license"),
                 created_at=parse_instant(members["created_at"]),
                 artifacts=_parse_artifacts(members["artifacts"]),
@@ -138,7 +147,8 @@ def parse_release_manifest(data: bytes) -> ReleaseManifest:
     return ReleaseManifest(data)
 
 
-def _parse_channel(value: wire.JsonValue) -> str:
+def parse_channel(value: wire.JsonValue) -> str:
+    """Read a channel's name; raises :class:`Malformed`."""
     if type(value) is not str or not _CHANNEL.fullmatch(value):
         raise Malformed("encoding.range", f"not a channel: {value!r:.60}")
     return value
@@ -147,7 +157,7 @@ def _parse_channel(value: wire.JsonValue) -> str:
 def _parse_artifacts(value: wire.JsonValue) -> tuple[Artifact, ...]:
     if type(value) is not list or not 1 <= len(value) <= limits.RELEASE_ARTIFACTS:
         raise Malformed("encoding.range", f"artifacts is not a list of 1 to {limits.RELEASE_ARTIFACTS}")
-    artifacts = tuple(_parse_artifact(item) for item in value)
+    artifacts = tuple(parse_artifact(item) for item in value)
     if len({(artifact.type, artifact.os, artifact.arch) for artifact in artifacts}) != len(artifacts):
         raise Malformed("encoding.range", "two artifacts are for the same platform")
     if not any(artifact.type == _SOURCE for artifact in artifacts):
@@ -155,7 +165,15 @@ def _parse_artifacts(value: wire.JsonValue) -> tuple[Artifact, ...]:
     return artifacts
 
 
-def _parse_artifact(value: wire.JsonValue) -> Artifact:
+def parse_platform(value: wire.JsonValue) -> str:
+    """Read the name of an os or of an arch; raises :class:`Malformed`."""
+    if type(value) is not str or not _PLATFORM.fullmatch(value):
+        raise Malformed("encoding.range", f"not the name of an os or of an arch: {value!r:.100}")
+    return value
+
+
+def parse_artifact(value: wire.JsonValue) -> Artifact:
+    """Read one artifact's object; raises :class:`Malformed`."""
     members = wire.require_members(value, ("blake3", "size", "type", "url"), ("arch", "os"))
     return Artifact(
         require_text(members["type"], "type"),
