@@ -160,6 +160,8 @@ COMPONENT_PARITY_PARTS = 32
 INTEGRITY_MANIFEST_BYTES = 16 * 2**20
 ZIP_ENTRIES = 65534  # of a DIRAM package; more would need zip64
 ZIP_PATH_CHARS = 64
+WEB_COMPONENT_BYTES = 32 * 2**20  # that a page loads with auraseal.js, which has the same bound
+WEB_PAGE_BYTES = 16 * 2**20
 
 # --- 3.10 Silexium ---------------------------------------------------------------------------------------------------
 LOG_ENTRIES = 2**48
@@ -210,3 +212,18 @@ SALVAGE_BATCH_CHUNKS = 256  # asked of one peer before looking what the others h
 SALVAGE_BAD_CHUNKS = 256  # from one peer, without a good one among them
 SALVAGE_ATTEMPTS = 3  # without any answer, of one address and of all together
 READMISSIONS = 2  # of one banned peer; what is left then is asked for chunk by chunk
+MIRRORS = 16  # named for one resolve
+MIRROR_CONNECTIONS = 4  # at once to one mirror that has given nothing wrong
+MIRROR_FIRST_CHUNKS = 4  # of the first request; doubled while everything verifies
+MIRROR_ASK_CHUNKS = 819  # of one request, 4 MiB
+MIRROR_BAD_RUN = 4  # wrong chunks one after another, after which the rest of an answer is not read
+MIRROR_BAD_CHUNKS = 8  # without a good one
+MIRROR_BAD_CHUNKS_MOST = 256  # where nine of ten are wrong
+MIRROR_WASTE_SHARE = 0.02  # of the .tgz; then a damaged mirror is asked only for what nobody better has
+MIRROR_STRETCHES = 64  # looked at to find the next place to ask a damaged mirror for
+MIRROR_STRIKES = 3  # faults in a row without a good chunk
+MIRROR_REFUSALS = 6  # "not here" in a row without a good chunk
+MIRROR_REST_SECONDS = 0.25  # after a fault, doubled with each in a row
+MIRROR_PAUSE_SECONDS = 10  # that a mirror may ask for, at once
+MIRROR_ROB_SECONDS = 1.0  # after which others may finish a slow request
+MIRROR_ROBBERIES = 4  # of one mirror, then it is too slow

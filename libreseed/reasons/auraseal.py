@@ -47,6 +47,11 @@ ROWS: tuple[Reason, ...] = (
     ),
     *rows(
         Exit.CONTENT_REJECTED,
+        "Correct the script tag that is named, or add the file, and run it again.",
+        "auraseal.page",
+    ),
+    *rows(
+        Exit.CONTENT_REJECTED,
         "Write it as <service>.<operation>.obinexus.<department>.<division>.<country>.org.",
         "auraseal.service-name",
     ),

@@ -1,0 +1,1 @@
+"""``libreseed-mirror``: the HTTPS mirror."""
