@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -121,7 +121,7 @@ def _write(root: Path, path: str, data: bytes) -> None:
 
 
 def _attributes(
-    root: Path, files: Sequence[str], manifest: Mapping[str, IntegrityEntry], writes: dict[str, bytes]
+    root: Path, files: Collection[str], manifest: Mapping[str, IntegrityEntry], writes: dict[str, bytes]
 ) -> tuple[dict[str, dict[ScriptTag, str]], list[str]]:
     """The attribute of every tag; pages that change go to ``writes``."""
     attributes: dict[str, dict[ScriptTag, str]] = {}
@@ -147,7 +147,7 @@ def _attributes(
     return attributes, foreign
 
 
-def _manifest_before(root: Path, files: Sequence[str]) -> dict[str, IntegrityEntry]:
+def _manifest_before(root: Path, files: Collection[str]) -> dict[str, IntegrityEntry]:
     if INTEGRITY_MANIFEST_PATH not in files:
         return {}
     return parse_integrity_manifest(read_bounded(root / INTEGRITY_MANIFEST_PATH, limits.INTEGRITY_MANIFEST_BYTES))
@@ -182,7 +182,7 @@ def check_site(root: Path, rules: SiteRules) -> SiteCheck:
     return SiteCheck(manifest, tags, tuple(foreign))
 
 
-def _entry_faults(root: Path, files: Sequence[str], path: str, entry: IntegrityEntry) -> Iterator[str]:
+def _entry_faults(root: Path, files: Collection[str], path: str, entry: IntegrityEntry) -> Iterator[str]:
     digests = {path: entry.integrity.primary}
     if entry.recovery is not None and entry.integrity.recovery is not None:
         digests[entry.recovery[1]] = entry.integrity.recovery
@@ -223,14 +223,14 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _components(files: Sequence[str], rules: SiteRules) -> list[str]:
+def _components(files: Collection[str], rules: SiteRules) -> list[str]:
     """The files that the rules name, without the recovery files of others."""
     matching = [path for path in files if any(fnmatchcase(path.rpartition("/")[2], each) for each in rules.patterns)]
     copies = {recovery_path(path) for path in matching}
     return [path for path in matching if path not in copies]
 
 
-def _pages(files: Sequence[str]) -> list[str]:
+def _pages(files: Collection[str]) -> list[str]:
     return [path for path in files if any(fnmatchcase(path.lower(), each) for each in _PAGES)]
 
 
