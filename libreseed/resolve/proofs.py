@@ -15,7 +15,9 @@ from libreseed import limits, wire
 from libreseed.errors import LibreSeedError, ProofRejected, RecordRejected
 from libreseed.ids import PublicKey
 from libreseed.resolve.policy import Policy
+from libreseed.resolve.receipt import Receipt
 from libreseed.resolve.request import Request
+from libreseed.resolve.trust import TrustBasis
 
 if TYPE_CHECKING:
     from libreseed.silexium.log_memory import LogMemory
@@ -26,6 +28,7 @@ __all__ = [
     "DOCUMENT_CHECKS",
     "NOT_CHECKED",
     "PROVEN",
+    "attested_basis",
     "check_rows",
     "proven_author",
     "proven_facts",
@@ -76,6 +79,19 @@ def proven_author(verification: ReleaseVerification, policy: Policy) -> PublicKe
     if policy.silexium is None or verification.completed < DOCUMENT_CHECKS:
         raise AssertionError("used before its checks")
     return policy.silexium.keys.find(verification.trusted.attestations[0].key_id).public
+
+
+def attested_basis(receipt: Receipt, policy: Policy) -> TrustBasis | None:
+    """Whom to believe of a release that was installed on its proven author's word, if the policy still names him."""
+    if receipt.trust != "silexium" or policy.silexium is None:
+        return None
+    from libreseed.silexium.keyring import Role
+
+    name, key = receipt.minimal.name, receipt.minimal.pubkey
+    for known in policy.silexium.keys:
+        if known.public == key and Role.AUTHOR in known.roles and (known.packages is None or name in known.packages):
+            return TrustBasis((key,), "silexium")
+    return None
 
 
 def proven_facts(verification: ReleaseVerification) -> dict[str, wire.JsonValue]:

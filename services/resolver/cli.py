@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _EXAMPLES = """\
-  libreseed-resolve hello@1.0.0 --no-silexium                           a publisher that is pinned for this name
-  libreseed-resolve hello@1.0.0 --no-silexium --publisher ed25519:KEY   trust this key for this run
-  libreseed-resolve hello@1.0.0 --no-silexium --out ./vendor --json     into ./vendor/hello@1.0.0, report as JSON
-  libreseed-resolve hello@1.0.0 --no-silexium --offline                 only what is in the store
+  libreseed-resolve hello@1.0.0                                 as policy.toml in the configuration folder demands
+  libreseed-resolve hello@1.0.0 --policy policy.toml --silexium https://log.example
+  libreseed-resolve hello@1.0.0 --policy policy.toml --bundle hello@1.0.0.silexium.json
+  libreseed-resolve hello@1.0.0 --no-silexium --publisher ed25519:KEY   this key's word alone, for this run
+  libreseed-resolve hello@1.0.0 --out ./vendor --json           into ./vendor/hello@1.0.0, report as JSON
 """
 _PUBLIC_BOOTSTRAP = "router.bittorrent.com:6881 dht.libtorrent.org:25401 router.utorrent.com:6881"
 
@@ -78,7 +79,10 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--mirror", action="append", default=[], metavar="URL", help="an HTTPS mirror (not supported yet)"
     )
-    parser.add_argument("--bundle", metavar="F", help="a Silexium bundle (not supported yet)")
+    parser.add_argument("--bundle", metavar="F", help="the release's Silexium bundle: no server is asked for proofs")
+    parser.add_argument(
+        "--silexium", action="append", metavar="URL", help="a Silexium server, mirror or folder; may be repeated"
+    )
     parser.add_argument("--policy", metavar="F", help="policy file, TOML or JSON (docs/specification/resolver.md)")
     parser.add_argument("--config", type=Path, metavar="F", help="configuration file (TOML)")
     parser.add_argument("--no-silexium", action="store_true", help="go without Silexium's proofs, and say so")
@@ -118,17 +122,24 @@ def _options(args: argparse.Namespace) -> Options:
         without_silexium=args.no_silexium,
         offline=args.offline,
     )
+    policy = _policy(settings["policy"])
     from .flow import Options
+    from .proofs import ProofOptions
 
     return Options(
         request=request,
-        policy=_policy(settings["policy"]),
+        policy=policy,
         store=store_root(settings["store"]),
         out=args.out,
         bootstrap=settings["bootstrap"],
         peers=tuple(_peer(peer) for peer in args.peer),
         listen=settings["listen"],
         timeout=settings["timeout"],
+        proofs=ProofOptions(
+            bundle=None if args.bundle is None else Path(args.bundle).expanduser(),
+            sources=(*settings["silexium"], *policy.sources, *args.mirror),
+            headers=tuple(map(Path, policy.headers)),
+        ),
     )
 
 
@@ -144,8 +155,8 @@ def _peer(text: str) -> Endpoint:
 def _refuse_unsupported(args: argparse.Namespace) -> None:
     if args.mirror:
         raise UsageFault("usage", "--mirror: HTTPS mirrors are not supported by this version")
-    if args.bundle is not None:
-        raise UsageFault("usage", "--bundle: Silexium bundles are not supported by this version")
+    if args.no_silexium and (args.bundle is not None or args.silexium):
+        raise UsageFault("usage", "--no-silexium goes without proofs: --bundle and --silexium contradict it")
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -157,20 +168,23 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         list_of,
         load_settings,
         seconds,
+        text,
     )
 
+    usual_policy = default_directory("config") / "policy.toml"
     schema = (
         Setting("store", file_path),
         Setting("bootstrap", list_of(endpoint), list_of(endpoint)(_PUBLIC_BOOTSTRAP)),
         Setting("listen", list_of(endpoint), list_of(endpoint)("0.0.0.0:0 [::]:0")),
-        Setting("policy", file_path),
+        Setting("policy", file_path, usual_policy if usual_policy.exists() else None),
+        Setting("silexium", list_of(text), ()),
         Setting("timeout", seconds, math.inf),
     )
     config = args.config
     if config is None:
         usual = default_directory("config") / "resolver.toml"
         config = usual if usual.exists() else None
-    flags = {"store": args.store, "bootstrap": args.bootstrap, "policy": args.policy, "timeout": args.timeout}
+    flags = {name: getattr(args, name) for name in ("store", "bootstrap", "policy", "silexium", "timeout")}
     return load_settings(schema, config=config, flags=flags)
 
 

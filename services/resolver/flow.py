@@ -24,6 +24,7 @@ from libreseed.package.minimal import MinimalManifest
 from libreseed.resolve.engine import FoundRecord, Resolution
 from libreseed.resolve.floors import raise_floor
 from libreseed.resolve.policy import Policy
+from libreseed.resolve.proofs import NOT_CHECKED, attested_basis, proven_author
 from libreseed.resolve.receipt import Receipt
 from libreseed.resolve.request import Request
 from libreseed.resolve.trust import TrustBasis, trusted_publishers, untrusted
@@ -32,8 +33,11 @@ from .job import Job
 from .marking import at_step, directories, marked
 from .network import DhtFactory, Network, default_dht
 from .outcome import Outcome, Steps
+from .proofs import ProofOptions, collect_proofs, require_no_conflict, still_proven
 
 if TYPE_CHECKING:
+    from libreseed.adapters.silexium.proof_collector import Proven
+
     from .content import Content
 
 __all__ = ["Options", "resolve"]
@@ -52,6 +56,7 @@ class Options:
     listen: tuple[Endpoint, ...] = (Endpoint("0.0.0.0", 0), Endpoint("::", 0))  # noqa: S104  # peers are everywhere
     timeout: float = math.inf
     make_dht: DhtFactory = field(default=default_dht)
+    proofs: ProofOptions = field(default_factory=ProofOptions)
 
 
 async def resolve(options: Options, progress: Progress) -> Outcome:
@@ -76,10 +81,12 @@ class _Run:
         self.final = parent / str(self.release)
         self.basis: TrustBasis | None = None
         self._space: Workspace | None = None
+        self._proving = False
+        self._proven: Proven | None = None
 
     def step(self) -> int:
         """The step that is under way."""
-        return min(self.resolution.completed + 1, 11)
+        return 10 if self._proving else min(self.resolution.completed + 1, 11)
 
     def place(self) -> Path:
         """Where this step writes."""
@@ -98,6 +105,8 @@ class _Run:
             waited = not self.options.request.offline and await self._take(lock)
             if waited and (found := await self._installed()) is not None:
                 return found  # another resolver finished it meanwhile
+            if not self.options.request.without_silexium:
+                await self._prove()
             return await self._obtain_and_install()
         except BaseException as error:
             if self._space is not None and _is_refusal(error):
@@ -128,14 +137,37 @@ class _Run:
         await trio.to_thread.run_sync(partial(lock.acquire, wait=True), abandon_on_cancel=True)
         return True
 
+    # --- step 10, what is about documents alone ----------------------------------------------------------------------
+    async def _prove(self) -> None:
+        """Checks 10.1 to 10.11: what they refuse is not downloaded, and the author whom they prove can be believed."""
+        self._proving = True
+        options = self.options
+        with at_step(10):
+            self._proven = await collect_proofs(
+                options.proofs, options.request, options.policy, self.store, self.progress
+            )
+        verification = self._proven.verification
+        author = proven_author(verification, options.policy)
+        floors = await trio.to_thread.run_sync(self.store.floors, self.release, (author,))
+        self.basis = self.resolution.attested(verification, floors).basis
+        self.steps.done(10)
+        self._proving = False
+
     # --- what is there already ---------------------------------------------------------------------------------------
     async def _installed(self) -> Outcome | None:
+        """The release if it is here and needs nothing more; what was installed without proofs may need them now."""
         receipt = await trio.to_thread.run_sync(self.store.receipt, self.release, self.final)
         if receipt is None or not self.final.is_dir():
             return None
+        if not self.options.request.without_silexium and not still_proven(receipt, self.options.policy):
+            return None
+        with at_step(10):
+            await trio.to_thread.run_sync(require_no_conflict, receipt, self.options.policy, self.store)
         return await self._still_good(receipt)
 
     async def _still_good(self, receipt: Receipt) -> Outcome:
+        if self.basis is None:
+            self.basis = attested_basis(receipt, self.options.policy)
         if self.basis is None:
             raise untrusted(self.options.request, [receipt.minimal.pubkey])
         if receipt.minimal.pubkey not in self.basis.keys:
@@ -143,25 +175,32 @@ class _Run:
         with at_step(9):
             await trio.to_thread.run_sync(_check_tree, self.final, receipt.minimal)
         self.steps.done(9)
-        return Outcome(receipt.minimal, str(self.final), self.basis.why, receipt.silexium, True, self.steps)
+        return Outcome.of(receipt, self.steps, already=True)
 
-    async def _adopt(self) -> Outcome | None:
-        """A tree without its receipt: a crash came between the two, if it is exactly the release that was found."""
+    async def _present(self) -> bool:
+        """Whether exactly the release that was found lies there without its receipt, or with one that says less.
+
+        A crash came between the two, or it was installed without proofs. Anything else in its place is refused.
+        """
         if not self.final.exists():
-            return None
-        minimal = self.resolution.minimal
+            return False
         try:
-            await trio.to_thread.run_sync(_check_tree, self.final, minimal)
+            await trio.to_thread.run_sync(_check_tree, self.final, self.resolution.minimal)
         except LocalFault as error:
             message = f"{self.final} exists and is not {self.release}: {error.evidence.get('what', error)}"
             raise LocalFault("storage.occupied", message) from error
+        return True
+
+    async def _adopt(self) -> Outcome:
+        """Take a tree that is there as it is: everything but Silexium is proven by its own files."""
+        minimal = self.resolution.minimal
         why = self.basis.why if self.basis is not None else ""
-        receipt = Receipt(minimal, str(self.final), _now_ms(), why, "not checked")
+        receipt = Receipt(minimal, str(self.final), _now_ms(), why, NOT_CHECKED)
         floor = self.resolution.trusted.floors.get(minimal.pubkey)
         floor = raise_floor(floor, self.release, minimal.pubkey, minimal.timestamp, minimal.data)
         await trio.to_thread.run_sync(self.store.keep_floor, floor)
         await trio.to_thread.run_sync(self.store.keep_receipt, receipt)
-        return Outcome(minimal, str(self.final), why, receipt.silexium, True, self.steps)
+        return Outcome.of(receipt, self.steps, already=True)
 
     # --- steps 2 to 11 -----------------------------------------------------------------------------------------------
     async def _obtain_and_install(self) -> Outcome:
@@ -171,7 +210,8 @@ class _Run:
             from .content import obtain_offline
 
             job = self._job(space)
-            return await self._install(job, await obtain_offline(job), record.source)
+            present = await self._present()
+            return await self._install(job, await obtain_offline(job), record.source, present=present)
         options = self.options
         async with trio.open_nursery() as nursery:
             network = Network(nursery, options.make_dht, options.bootstrap, options.listen, self.store.root)
@@ -179,14 +219,17 @@ class _Run:
                 record = await network.find(options.request, self.basis)
             self._accept(record)
             await network.loaded()
-            if (there := await self._adopt()) is None:
+            present = await self._present()
+            if present and options.request.without_silexium:
+                there = await self._adopt()
+            else:  # a tree that is there cannot show which .tgz it came from (check 10.12): fetched and judged again
                 minimal = self.resolution.minimal
                 space = await trio.to_thread.run_sync(self.store.workspace, self.release, minimal.torrent)
                 from .content import obtain_online
 
                 job = self._job(space)
                 content = await obtain_online(job, network, options.peers)
-                there = await self._install(job, content, record.source)
+                there = await self._install(job, content, record.source, present=present)
             nursery.cancel_scope.cancel()
         return there
 
@@ -210,17 +253,18 @@ class _Run:
         self._space = space
         return Job(self.resolution, self.store, space, self.steps, self.progress)
 
-    async def _install(self, job: Job, content: Content, source: str) -> Outcome:
+    async def _install(self, job: Job, content: Content, source: str, *, present: bool) -> Outcome:
         """Steps 7 to 11; then the workspace goes."""
         from .install import install
 
         sha256 = await content.sha256(self.resolution.minimal.infohash)
-        receipt = await trio.to_thread.run_sync(install, job, content.tgz, sha256, self.final, _now_ms)
+        take = partial(install, job, content.tgz, sha256, self.final, _now_ms, present=present)
+        receipt = await trio.to_thread.run_sync(take)
         await content.share()
         sources = {"record": source, **await content.sources()}
         await self._leave(job, content)
-        minimal, path, trust, silexium = receipt.minimal, receipt.path, receipt.trust, receipt.silexium
-        return Outcome(minimal, path, trust, silexium, False, self.steps, chunks=content.chunks(), sources=sources)
+        outcome = Outcome.of(receipt, self.steps, chunks=content.chunks(), sources=sources)
+        return outcome if self._proven is None else outcome.proven_by(self._proven)
 
     async def _leave(self, job: Job, content: Content) -> None:
         await content.close()

@@ -15,6 +15,7 @@ import trio
 
 from libreseed.adapters.files.durable import publish_directory, staging_directory
 from libreseed.adapters.packing.archive import ExtractReport, check_infohash, extract_archive
+from libreseed.adapters.packing.tree_check import check_tree_on_disk
 from libreseed.ids import Blake3Digest, Sha256Digest
 from libreseed.package.paths import SRC_PATH
 from libreseed.resolve.engine import ExtractedSource
@@ -64,7 +65,9 @@ def install(
         trusted = resolution.installed(str(final), now_ms())
         assert trusted.receipt is not None and trusted.floor is not None  # step 11 sets both
         job.store.keep_floor(trusted.floor)
-        if not present:
+        if present:
+            check_tree_on_disk(final, minimal)
+        else:
             publish_directory(staging, final)
     job.store.keep_receipt(trusted.receipt)
     steps.done(11)

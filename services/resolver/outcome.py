@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from libreseed.adapters.command.console import Report, human_bytes
 from libreseed.package.minimal import MinimalManifest
+from libreseed.resolve.proofs import NOT_CHECKED, check_rows
+from libreseed.resolve.receipt import Receipt
+
+if TYPE_CHECKING:
+    from libreseed.adapters.silexium.proof_collector import Proven
 
 __all__ = ["NOT_PROVEN", "Outcome", "Steps"]
 
@@ -53,7 +59,8 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """An installed release. ``chunks`` and ``sources`` are empty when it was there already."""
+    """An installed release. ``chunks``, ``sources`` and ``checks`` (one row per Silexium check) are empty when it was
+    there already; ``proofs`` is what the receipt says was proven."""
 
     minimal: MinimalManifest
     path: str
@@ -63,6 +70,27 @@ class Outcome:
     steps: Steps
     chunks: Mapping[str, int] = field(default_factory=dict)
     sources: Mapping[str, object] = field(default_factory=dict)
+    proofs: Mapping[str, object] = field(default_factory=dict)
+    checks: Sequence[Mapping[str, object]] = ()
+
+    @classmethod
+    def of(
+        cls,
+        receipt: Receipt,
+        steps: Steps,
+        *,
+        already: bool = False,
+        chunks: Mapping[str, int] | None = None,
+        sources: Mapping[str, object] | None = None,
+    ) -> Outcome:
+        """What ``receipt`` says, and how it came here."""
+        minimal, path, trust, silexium = receipt.minimal, receipt.path, receipt.trust, receipt.silexium
+        return cls(minimal, path, trust, silexium, already, steps, chunks or {}, sources or {}, receipt.proofs)
+
+    def proven_by(self, proven: Proven) -> Outcome:
+        """With every check of step 10, and who gave the proofs."""
+        places = {"proofs": proven.source, "passed_over": list(proven.passed_over)}
+        return replace(self, sources={**self.sources, **places}, checks=check_rows(proven.verification.checks))
 
     def report(self) -> Report:
         """The path on stdout; everything with ``--json``."""
@@ -79,7 +107,9 @@ class Outcome:
             "sources": dict(self.sources),
             "steps": self.steps.rows(),
             "silexium": self.silexium,
-            "warnings": [NOT_PROVEN] if self.silexium == "not checked" else [],
+            "proofs": dict(self.proofs),
+            "checks": list(self.checks),
+            "warnings": [NOT_PROVEN] if self.silexium == NOT_CHECKED else [],
         }
         return Report(self.path, data)
 

@@ -1,8 +1,12 @@
-"""Reads a policy file, TOML or JSON by its name; what it means is :mod:`libreseed.resolve.policy`'s matter."""
+"""Reads a policy file, TOML or JSON by its name; what it means is :mod:`libreseed.resolve.policy`'s matter.
+
+Paths in it are relative to the folder that it lies in.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from libreseed import limits
@@ -25,7 +29,13 @@ def read_policy(path: Path) -> Policy:
     members = _json(path, data) if path.suffix == ".json" else _toml(path, data)
     if not isinstance(members, dict):
         raise UsageFault("config.policy", f"{path} holds no object")
-    return parse_policy(members)
+    policy = parse_policy(members)
+    sources = tuple(source if "://" in source else _beside(path, source) for source in policy.sources)
+    return replace(policy, sources=sources, headers=tuple(_beside(path, header) for header in policy.headers))
+
+
+def _beside(path: Path, named: str) -> str:
+    return str(path.absolute().parent / Path(named).expanduser())
 
 
 def _toml(path: Path, data: bytes) -> object:

@@ -15,12 +15,12 @@ from functools import partial
 import trio
 
 from libreseed import limits
-from libreseed.adapters.silexium.proof_source import BundleFile, ProofSource, bundle_path
+from libreseed.adapters.silexium.proof_source import BundleFile, ProofSource, bundle_places
 from libreseed.adapters.silexium.trust_memory import Remembered, TrustMemory
 from libreseed.errors import LibreSeedError, LocalFault, ProofRejected, TransportFault
 from libreseed.ids import ReleaseId
 from libreseed.resolve.proofs import required_growth
-from libreseed.silexium.bitcoin_headers import HeaderChain
+from libreseed.silexium.bitcoin_headers import HeaderSource
 from libreseed.silexium.bundle import Bundle, parse_bundle
 from libreseed.silexium.bundle_check import verify_documents
 from libreseed.silexium.instants import format_instant
@@ -63,7 +63,7 @@ class ProofCollector:
     release: ReleaseId
     memory: TrustMemory
     now: int
-    chains: Sequence[HeaderChain] = ()
+    chains: Sequence[HeaderSource] = ()
     told: Callable[[str], None] = field(default=lambda _: None)
 
     async def collect(self, sources: Sequence[ProofSource]) -> Proven:
@@ -77,7 +77,7 @@ class ProofCollector:
         passed: list[str] = []
         for source in sources:
             try:
-                data = await source.get(bundle_path(self.release), limits.BUNDLE_BYTES)
+                data = await self._bundle(source)
                 answered = True
                 if data is not None:
                     verification = await self._prove(source, data, sources)
@@ -93,6 +93,12 @@ class ProofCollector:
                 passed.append(f"{source.name}: {error.message} [{error.reason}]")
             self.told(passed[-1])
         raise self._failure(refused, passed, answered=answered)
+
+    async def _bundle(self, source: ProofSource) -> bytes | None:
+        for place in bundle_places(self.release):
+            if (data := await source.get(place, limits.BUNDLE_BYTES)) is not None:
+                return data
+        return None
 
     def _failure(self, refused: Sequence[ProofRejected], passed: Sequence[str], *, answered: bool) -> LibreSeedError:
         if refused:

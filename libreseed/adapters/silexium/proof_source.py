@@ -1,7 +1,7 @@
 """Where proofs come from: a bundle file, a folder (an exported log, a stick), or a server or mirror over HTTP.
 
-A source answers for paths of the log's static layout (``bundle/<name@version>``, ``tile/...``, ``checkpoint``) with
-bytes, or None when it has no such thing. Nothing that it says is believed: whoever asks verifies. A folder and a file
+A source answers for static paths (``bundle/<name@version>``, ``tile/...``, ``checkpoint``) with bytes, or None when it
+has no such thing. Nothing that it says is believed: whoever asks verifies. A folder and a file
 need no network. Specification: ``resolver.md``, "Step 10".
 """
 
@@ -21,7 +21,7 @@ from libreseed.ids import ReleaseId
 if TYPE_CHECKING:
     from libreseed.adapters.http.client import HttpClient
 
-__all__ = ["BundleFile", "FolderSource", "HttpSource", "ProofSource", "bundle_path", "is_url"]
+__all__ = ["BundleFile", "FolderSource", "HttpSource", "ProofSource", "bundle_places", "is_url"]
 
 
 class ProofSource(Protocol):
@@ -92,9 +92,9 @@ class HttpSource:
         return answer.require(200).body
 
 
-def bundle_path(release: ReleaseId) -> str:
-    """Where a source keeps the bundle of ``release``."""
-    return f"bundle/{release}"
+def bundle_places(release: ReleaseId) -> tuple[str, ...]:
+    """Where a source keeps the bundle of ``release``: as a Silexium server, or as a mirror of packages."""
+    return f"bundle/{release}", f"packages/{release}/silexium.json"
 
 
 def is_url(text: str) -> bool:

@@ -1,0 +1,122 @@
+"""Step 10's documents for one resolve: which places are asked, with which block headers, and what is remembered.
+
+Composition only: asking is :class:`ProofCollector`'s, every verdict ``ReleaseVerification``'s. With a bundle named, or
+offline, no server is asked at all. docs/specification/resolver.md, "Step 10".
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from libreseed import limits
+from libreseed.adapters.command.console import Progress
+from libreseed.adapters.resolving.store import Store
+from libreseed.resolve.policy import Policy
+from libreseed.resolve.proofs import unavailable
+from libreseed.resolve.receipt import Receipt
+from libreseed.resolve.request import Request
+
+if TYPE_CHECKING:
+    from libreseed.adapters.silexium.proof_collector import Proven
+    from libreseed.adapters.silexium.proof_source import ProofSource
+    from libreseed.silexium.bitcoin_headers import HeaderSource
+    from libreseed.silexium.trust_policy import SilexiumPolicy
+
+__all__ = ["ProofOptions", "collect_proofs", "require_no_conflict", "still_proven"]
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+@dataclass(frozen=True, slots=True)
+class ProofOptions:
+    """Where the proofs come from: ``bundle`` (a file), then ``sources`` in order (URLs or folders); ``headers`` are
+    files of block headers, ``now`` gives Unix seconds."""
+
+    bundle: Path | None = None
+    sources: tuple[str, ...] = ()
+    headers: tuple[Path, ...] = ()
+    now: Callable[[], int] = _now
+
+
+async def collect_proofs(
+    options: ProofOptions, request: Request, policy: Policy, store: Store, progress: Progress
+) -> Proven:
+    """Checks 10.1 to 10.11 of the requested release; raises exit 40, or 11 when no source answers."""
+    from libreseed.adapters.silexium.proof_collector import ProofCollector
+    from libreseed.adapters.silexium.trust_memory import TrustMemory
+
+    demanded = _policy(policy)
+    progress.phase("asking for Silexium proofs")
+    now = options.now()
+    async with AsyncExitStack() as stack:
+        sources = await _sources(options, request, stack)
+        chains = await trio.to_thread.run_sync(_chains, options.headers, demanded, now)
+        memory = TrustMemory(store.root)
+        collector = ProofCollector(demanded, request.release, memory, now, chains, progress.note)
+        return await collector.collect(sources)
+
+
+def still_proven(receipt: Receipt, policy: Policy) -> bool:
+    """Whether an installed release was proven under a log that the policy still trusts."""
+    logs = () if policy.silexium is None else policy.silexium.logs
+    return receipt.proofs.get("log") in {log.identity.name for log in logs}
+
+
+def require_no_conflict(receipt: Receipt, policy: Policy, store: Store) -> None:
+    """Refuse what rests on a log that has since been proven to fork; raises ``silexium.fork``. Blocks."""
+    if policy.silexium is None or not still_proven(receipt, policy):
+        return
+    from libreseed.adapters.silexium.trust_memory import TrustMemory
+    from libreseed.errors import ProofRejected
+
+    log = policy.silexium.find_log(receipt.proofs["log"]).identity
+    if TrustMemory(store.root).conflict(log) is not None:
+        message = f"{log.name} is proven to have forked; {receipt.minimal.release} was installed on its word"
+        raise ProofRejected("silexium.fork", message, step=10)
+
+
+async def _sources(options: ProofOptions, request: Request, stack: AsyncExitStack) -> Sequence[ProofSource]:
+    """The places to ask, in order. A bundle means that the proofs are here: no server is asked then."""
+    from libreseed.adapters.silexium.proof_source import BundleFile, FolderSource, HttpSource, is_url
+
+    folders = [FolderSource(Path(named).expanduser()) for named in options.sources if not is_url(named)]
+    if options.bundle is not None:
+        return [BundleFile(options.bundle), *folders]
+    if request.offline:
+        if not folders:
+            raise unavailable("Silexium proofs are required, and offline nobody can be asked: --bundle is missing")
+        return folders
+    if not options.sources:
+        raise unavailable("Silexium proofs are required, and nothing says where to get them")
+    urls = [named for named in options.sources if is_url(named)]
+    if not urls:
+        return folders
+    from libreseed.adapters.http.client import HttpClient, HttpClientOptions
+
+    client = await stack.enter_async_context(HttpClient(HttpClientOptions(total=60.0)))
+    by_name: dict[str, ProofSource] = {url: HttpSource(client, url) for url in urls}
+    return [by_name.get(named, FolderSource(Path(named).expanduser())) for named in options.sources]
+
+
+def _chains(headers: Sequence[Path], policy: SilexiumPolicy, now: int) -> list[HeaderSource]:
+    """Header files: raw headers of 80 bytes each, from the genesis block on."""
+    from libreseed.adapters.files.bounded_file import read_bounded
+    from libreseed.silexium.bitcoin_headers import HEADER_BYTES, HeaderChain
+
+    clock, most = policy.time, HEADER_BYTES * limits.BITCOIN_HEADERS
+    return [HeaderChain.read(clock.network, 0, read_bounded(path, most), now=now, pins=clock.pins) for path in headers]
+
+
+def _policy(policy: Policy) -> SilexiumPolicy:
+    if policy.silexium is None:
+        raise AssertionError("step 1 demands a policy")
+    return policy.silexium
