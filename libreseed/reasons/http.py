@@ -32,6 +32,7 @@ ROWS: tuple[Reason, ...] = (
         "The server sends us on to a place that is not allowed: name that place itself if you trust it.",
         "http.redirect",
     ),
+    *rows(Exit.NO_SOURCE, "Ask again without If-Match: the server has another version.", "http.precondition"),
     *rows(Exit.NO_SOURCE, "Ask more slowly, or ask several servers.", "http.rate"),
     *rows(Exit.NO_SOURCE, "Send less in one request.", "http.body-too-large"),
     *rows(Exit.TIMED_OUT, "Send the request's body faster.", "http.body-timeout"),

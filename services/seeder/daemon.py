@@ -14,6 +14,7 @@ import trio
 
 from libreseed.adapters.command.control_server import ControlServer
 from libreseed.adapters.command.listening import listen_addresses
+from libreseed.adapters.command.notify import Notifier
 from libreseed.adapters.dht.udp import DhtNode, DhtOptions
 from libreseed.adapters.release.seed_store import SeedStore
 from libreseed.adapters.torrent.legacy_door import LegacyDoor
@@ -26,7 +27,6 @@ from .guard import refuse_private_keys
 from .health import Meter
 from .library import Library, Swarm
 from .minder import Minder
-from .notify import Notifier
 from .requests import Parts, Requests
 from .scrubber import Scrubber
 from .watch import WatchFolder

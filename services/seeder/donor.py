@@ -14,12 +14,13 @@ from libreseed import limits
 from libreseed.adapters.chunks.chunk_store import ChunkStore
 from libreseed.adapters.files.bounded_file import read_bounded
 from libreseed.adapters.files.durable import durable_write
+from libreseed.adapters.release.rebuild import largest_map
 from libreseed.errors import ContentRejected
 from libreseed.repair.chunkmap import parse_chunk_map
 from libreseed.torrent.metainfo import parse_metainfo
 
 from .intake import Found
-from .stored import Stored, largest_map
+from .stored import Stored
 
 __all__ = ["donate_chunks", "donate_small_files"]
 

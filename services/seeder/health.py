@@ -14,11 +14,11 @@ import trio
 
 from libreseed import limits
 from libreseed.adapters.chunks.chunk_store import ChunkStore, RepairReport
+from libreseed.adapters.files.stopping import cancel_flag, stop_if
 from libreseed.adapters.release.seed_store import SeedStore
 from libreseed.errors import LocalFault
 from libreseed.repair.chunkmap import ChunkMap
 
-from .stopping import cancel_flag, stop_if
 from .stored import Stored, open_stored, rebuild_map, rebuild_metainfo
 
 __all__ = ["Health", "Meter", "check_release"]

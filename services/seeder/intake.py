@@ -16,6 +16,7 @@ from pathlib import Path
 
 from libreseed import limits
 from libreseed.adapters.files.oserrors import from_oserror
+from libreseed.adapters.files.stopping import stop_if
 from libreseed.adapters.files.watcher import Nobody
 from libreseed.adapters.release.release_folder import ReleaseFiles, verify_release
 from libreseed.adapters.release.seed_store import SeedNote
@@ -24,7 +25,6 @@ from libreseed.ids import ReleaseId
 from libreseed.package.minimal import MinimalManifest, check_not_ahead, parse_minimal
 
 from .source import SUFFIXES, Source
-from .stopping import stop_if
 from .stored import Stored
 
 __all__ = ["Found", "copy_release", "find_release", "same_files", "take_in"]

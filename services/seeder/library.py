@@ -20,6 +20,7 @@ import trio
 
 from libreseed import limits
 from libreseed.adapters.files.oserrors import from_oserror
+from libreseed.adapters.files.stopping import cancel_flag
 from libreseed.adapters.release.seed_store import SeedNote, SeedStore, release_key
 from libreseed.adapters.torrent.legacy_door import LegacyDoor
 from libreseed.adapters.torrent.session import TorrentSession
@@ -35,7 +36,6 @@ from .health import Health, Meter, check_release
 from .indexes import Indexes, belongs_to, claimed_salt
 from .intake import Found, find_release, same_files, take_in
 from .source import Source, read_file
-from .stopping import cancel_flag
 from .stored import Stored, open_stored
 
 __all__ = ["Holding", "Library", "Swarm"]

@@ -8,33 +8,30 @@ docs/operations.md, "What is checked, and when".
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from libreseed import limits
 from libreseed.adapters.files.durable import durable_write
+from libreseed.adapters.release.rebuild import largest_map, rebuild_chunk_map, rebuild_torrent
+from libreseed.adapters.release.release_folder import ReleaseFiles
 from libreseed.adapters.release.seed_store import SeedNote, SeedStore, Stamp, release_key
 from libreseed.dht.items import SignedItem
 from libreseed.dht.records import parse_dht_record
 from libreseed.errors import ContentRejected, LibreSeedError, Malformed, RecordRejected
-from libreseed.ids import Sha256Digest
 from libreseed.package.minimal import MinimalManifest, parse_minimal
-from libreseed.repair.chunkmap import ChunkMap, build_chunk_map, chunk_digests, parse_chunk_map
-from libreseed.repair.grid import ChunkGrid
+from libreseed.repair.chunkmap import ChunkMap, parse_chunk_map
 from libreseed.torrent.layout import TorrentLayout
 from libreseed.torrent.legacy import hash_without_empty_names
-from libreseed.torrent.metainfo import Metainfo, build_metainfo, parse_metainfo
-from libreseed.torrent.piecehash import FilePieces, PieceHasher
+from libreseed.torrent.metainfo import Metainfo, parse_metainfo
 
-__all__ = ["BULKY", "Outline", "Stored", "largest_map", "open_stored", "rebuild_map", "rebuild_metainfo"]
+__all__ = ["BULKY", "Outline", "Stored", "open_stored", "rebuild_map", "rebuild_metainfo"]
 
 _T = TypeVar("_T")
 BULKY = (".tgz", ".parity", ".chunks")  # what a stamp is kept for
-_PORTION = limits.CHUNK_BYTES * 2048  # 10 MiB, a multiple of a chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,33 +128,18 @@ def open_stored(store: SeedStore, folder: Path) -> Stored:
 
 def rebuild_map(stored: Stored) -> ChunkMap | None:
     """Write the chunk map anew from .tgz and .parity; None unless it comes out as the signed one."""
-    grid = ChunkGrid(stored.minimal.size)
-    try:
-        parity_size = stored.file(".parity").stat().st_size
-        m = grid.check_m(parity_size // grid.parity_bytes(1))
-        tgz, parity = _digests(stored.file(".tgz")), _digests(stored.file(".parity"))
-        chunk_map = build_chunk_map(grid, m, Sha256Digest(tgz[1]), tgz[0], parity[0])
-        parse_chunk_map(chunk_map.data, expected=stored.minimal.chunks, size=stored.minimal.size)
-    except (ContentRejected, FileNotFoundError):
-        return None
-    durable_write(stored.file(".chunks"), chunk_map.data, mode=0o600)
-    return chunk_map
+    return rebuild_chunk_map(_files(stored), stored.minimal, mode=0o600)
 
 
 def rebuild_metainfo(stored: Stored) -> Metainfo | None:
     """Write the torrent anew from the three files; None unless it comes out as the signed one."""
     if stored.chunk_map is None:
         return None
-    layout = TorrentLayout(stored.minimal.release, stored.minimal.size, stored.chunk_map.m)
-    try:
-        hashes = [_pieces(stored.file(suffix), layout.piece_bytes) for suffix in (".chunks", ".parity", ".tgz")]
-        metainfo = build_metainfo(layout, *hashes)
-    except (FileNotFoundError, ValueError):  # a missing file, or one of another size
-        return None
-    if metainfo.v2 != stored.minimal.torrent:
-        return None
-    durable_write(stored.file(".torrent"), metainfo.data, mode=0o600)
-    return metainfo
+    return rebuild_torrent(_files(stored), stored.minimal, stored.chunk_map, mode=0o600)
+
+
+def _files(stored: Stored) -> ReleaseFiles:
+    return ReleaseFiles.of_release(stored.folder, stored.minimal.release)
 
 
 def _read_note(store: SeedStore, folder: Path) -> SeedNote | None:
@@ -190,31 +172,3 @@ def _content(path: Path, most: int, parse: Callable[[bytes], _T]) -> _T | None:
 def _read(path: Path, most: int) -> bytes:
     with path.open("rb") as file:
         return file.read(most + 1)  # one more: the parser refuses it
-
-
-def largest_map(size: int) -> int:
-    """The bytes of the largest legal chunk map for a .tgz of ``size`` bytes."""
-    grid = ChunkGrid(size)
-    return grid.map_bytes(limits.STRIPE_ROWS - grid.k)
-
-
-def _portions(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while portion := file.read(_PORTION):
-            yield portion
-
-
-def _digests(path: Path) -> tuple[bytes, bytes]:
-    """The chunk digests of a file, and the SHA-256 of all of it."""
-    digests, whole = [], hashlib.sha256()
-    for portion in _portions(path):
-        digests.append(chunk_digests(portion))
-        whole.update(portion)
-    return b"".join(digests), whole.digest()
-
-
-def _pieces(path: Path, piece_bytes: int) -> FilePieces:
-    hasher = PieceHasher(piece_bytes)
-    for portion in _portions(path):
-        hasher.feed(portion)
-    return hasher.finish()

@@ -13,13 +13,13 @@ import trio
 import trio.testing
 
 from libreseed.adapters.chunks.chunk_store import ChunkStore
+from libreseed.adapters.files.stopping import Stopped
 from libreseed.adapters.release.seed_store import SeedStore, release_key
 from libreseed.errors import LibreSeedError
 from services.seeder.donor import donate_chunks, donate_small_files
 from services.seeder.health import Health, Meter, check_release
 from services.seeder.intake import Found, find_release, take_in
 from services.seeder.source import Source, handed_over, locate, opened
-from services.seeder.stopping import Stopped
 from services.seeder.stored import Stored, open_stored
 from tests.seeder_support import flip, make_release
 

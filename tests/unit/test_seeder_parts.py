@@ -17,6 +17,7 @@ import trio
 import trio.testing
 
 from libreseed import bencode
+from libreseed.adapters.command.notify import Notifier
 from libreseed.adapters.dht.udp import PutReport
 from libreseed.dht.items import SignedItem, sign_item
 from libreseed.errors import ContentRejected, LibreSeedError, LocalFault, TransportFault
@@ -24,7 +25,6 @@ from libreseed.ids import PackageName
 from libreseed.keys.ed25519 import PrivateKey
 from services.seeder.announcer import Announcer, Findable
 from services.seeder.config import load_config
-from services.seeder.notify import Notifier
 from services.seeder.source import Source
 from services.seeder.watch import WatchFolder
 

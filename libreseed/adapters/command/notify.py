@@ -49,7 +49,7 @@ class Notifier:
             try:
                 channel.sendto(message.encode(), self._address)
             except OSError:
-                return  # the manager is gone or does not read: that is no reason to stop seeding
+                return  # the manager is gone or does not read: that is no reason to stop
 
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float:
