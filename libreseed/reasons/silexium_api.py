@@ -23,4 +23,5 @@ ROWS: tuple[Reason, ...] = (
         "silexium.other-content",
     ),
     *rows(Exit.SILEXIUM_REJECTED, "'libreseed-silexium key list' shows the keys.", "silexium.key-conflict"),
+    *rows(Exit.NOT_FOUND, "'libreseed-silexium key list' shows the keys.", "notfound.key"),
 )

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from libreseed.ids import Version
 from libreseed.silexium.precedence import rank
 
-ORDERED = (  # SemVer 2.0.0, clause 11, with cores around it
-    "0.9.99 1.0.0-0 1.0.0-alpha 1.0.0-alpha.1 1.0.0-alpha.beta 1.0.0-beta 1.0.0-beta.2 1.0.0-beta.11 1.0.0-rc.1 "
-    "1.0.0 1.0.1 1.2.0 1.10.0 2.0.0-x-y 2.0.0 10.0.0"
-).split()
+ORDERED = [  # SemVer 2.0.0, clause 11, with cores around it
+    *("0.9.99", "1.0.0-0", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2"),
+    *("1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.0.1", "1.2.0", "1.10.0", "2.0.0-x-y", "2.0.0", "10.0.0"),
+]
 
 number = st.integers(0, 10**6).map(str)
 identifier = st.one_of(number, st.from_regex(r"[0-9]{0,2}[a-zA-Z-][0-9a-zA-Z-]{0,3}", fullmatch=True))
