@@ -124,4 +124,15 @@ ROWS: tuple[Reason, ...] = (
         "Move the folder away: new embedded authorities are made then, and policies must name their new root.",
         "storage.embedded",
     ),
+    *rows(
+        Exit.SILEXIUM_REJECTED,
+        "The calendar's answer is of no use; others are asked meanwhile. Drop it from the configuration if it stays so.",
+        "silexium.calendar",
+    ),
+    *rows(Exit.NOT_FOUND, "Hand the attestation in first; stamps are only kept of what was.", "silexium.not-queued"),
+    *rows(
+        Exit.CONFIGURATION,
+        "Name more time stamp authorities or calendars, or demand fewer stamps.",
+        "config.stamps",
+    ),
 )

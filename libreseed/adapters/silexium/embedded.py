@@ -15,16 +15,15 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import sqlite3
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from libreseed.adapters.files.durable import durable_create, publish_directory, staging_directory
 from libreseed.adapters.files.oserrors import from_oserror
+from libreseed.adapters.silexium.database import Database, Schema, open_database
 from libreseed.errors import LibreSeedError, LocalFault, Malformed
 from libreseed.silexium.bitcoin_headers import HEADER_BYTES, REGTEST, HeaderChain
 from libreseed.silexium.embedded_calendar import aggregate, anchor
@@ -33,19 +32,28 @@ from libreseed.silexium.ots import BitcoinAttestation, parse_timestamp, write_ot
 from libreseed.silexium.time_stamp_request import TimeStampRequest
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 __all__ = ["EMBEDDED_LABEL", "EmbeddedWorld", "embedded_world"]
 
 EMBEDDED_LABEL = "embedded: proves nothing about the operator"
-_BUSY_SECONDS = 20.0
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS blocks (height INTEGER PRIMARY KEY, header BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS commitments (
-    sequence INTEGER PRIMARY KEY, commitment BLOB NOT NULL UNIQUE, timestamp BLOB);
-CREATE INDEX IF NOT EXISTS waiting ON commitments (sequence) WHERE timestamp IS NULL;
-"""
+_SCHEMA = Schema(
+    "calendar",
+    (
+        (
+            "blocks and commitments",
+            """
+            CREATE TABLE blocks(height INTEGER PRIMARY KEY, header BLOB NOT NULL) STRICT;
+            CREATE TABLE commitments(
+              sequence INTEGER PRIMARY KEY, commitment BLOB NOT NULL UNIQUE, timestamp BLOB) STRICT;
+            CREATE INDEX commitments_waiting ON commitments(sequence) WHERE timestamp IS NULL;
+            """,
+        ),
+    ),
+)
 _DIGEST_BYTES = range(20, 65)  # what a calendar takes, as the reference server does
 _PER_BLOCK = 4096  # commitments
 
@@ -62,7 +70,7 @@ def embedded_world(folder: Path, *, clock: Callable[[], int] = lambda: int(time.
         return EmbeddedWorld(folder, clock)
     except OSError as error:
         raise from_oserror(error, "opening the embedded authorities") from error
-    except (ValueError, TypeError, sqlite3.Error) as error:
+    except (ValueError, TypeError) as error:
         raise LocalFault("storage.embedded", f"the embedded authorities in {folder} are damaged: {error}") from error
 
 
@@ -82,16 +90,14 @@ class EmbeddedWorld:
         self.uri = "http://embedded.invalid"
         self.mines = True
         self.root_pem = (folder / "tsa-root.pem").read_text(encoding="ascii")
+        self.root = _der(self.root_pem.encode())  # DER
         key = load_pem_private_key((folder / "tsa.key").read_bytes(), None)
         if not isinstance(key, EllipticCurvePrivateKey):
             raise TypeError("tsa.key holds no P-256 key")
         self._tsa = EmbeddedTsa(key, _der((folder / "tsa.pem").read_bytes()))
         self._calendar_key = (folder / "calendar.key").read_bytes()
-        with self._database() as database:
-            database.executescript(_SCHEMA)
-            genesis = (0, REGTEST.genesis)
-            with database:
-                database.execute("INSERT OR IGNORE INTO blocks VALUES (?, ?)", genesis)
+        with self._database() as database, database.write() as connection:
+            connection.execute("INSERT OR IGNORE INTO blocks VALUES (?, ?)", (0, REGTEST.genesis))
 
     # --- time stamp authority ---------------------------------------------------------------------------------------
 
@@ -113,8 +119,8 @@ class EmbeddedWorld:
         if len(digest) not in _DIGEST_BYTES:
             raise Malformed("encoding.range", f"a digest has 20 to 64 bytes, not {len(digest)}")
         taken = aggregate([digest], [secrets.token_bytes(16)], uri=self.uri, key=self._calendar_key, now=self._now(now))
-        with self._database() as database, database:
-            database.execute("INSERT INTO commitments (commitment) VALUES (?)", (taken.commitment,))
+        with self._database() as database, database.write() as connection:
+            connection.execute("INSERT INTO commitments(commitment) VALUES (?)", (taken.commitment,))
         return taken.answers[0]
 
     def timestamp(self, commitment: bytes, *, now: int | None = None) -> bytes | None:
@@ -127,18 +133,17 @@ class EmbeddedWorld:
 
     def mine(self, *, now: int | None = None) -> int | None:
         """Anchor all that waits in one block; its height, or None when nothing waited."""
-        with self._database() as database, database:
-            database.execute("BEGIN IMMEDIATE")  # one process mines at a time, on the last header
-            rows = database.execute(
+        with self._database() as database, database.write() as connection:  # one process mines at a time
+            rows = connection.execute(
                 "SELECT commitment FROM commitments WHERE timestamp IS NULL ORDER BY sequence LIMIT ?", (_PER_BLOCK,)
             ).fetchall()
             if not rows:
                 return None
-            chain = self._chain(database)
+            chain = self._chain(connection)
             after = int.from_bytes(chain.data[-HEADER_BYTES:][68:72], "little") + 1
             mined = anchor([row[0] for row in rows], chain, now=max(self._now(now), after))
-            database.execute("INSERT INTO blocks VALUES (?, ?)", (mined.height, mined.header))
-            database.executemany(
+            connection.execute("INSERT INTO blocks VALUES (?, ?)", (mined.height, mined.header))
+            connection.executemany(
                 "UPDATE commitments SET timestamp = ? WHERE commitment = ?",
                 [(timestamp, commitment) for commitment, timestamp in mined.timestamps],
             )
@@ -160,13 +165,12 @@ class EmbeddedWorld:
 
     def headers(self) -> bytes:
         """All headers of the regtest chain from its genesis on, 80 bytes each."""
-        with self._database() as database:
-            return self._chain(database).data
+        return self.chain().data
 
     def chain(self) -> HeaderChain:
         """The verified regtest chain, as a verifier takes it."""
-        with self._database() as database:
-            return self._chain(database)
+        with self._database() as database, database.read() as connection:
+            return self._chain(connection)
 
     def time_table(self) -> dict[str, object]:
         """The ``[time]`` table of a policy that believes this world (:func:`parse_silexium_policy`)."""
@@ -176,27 +180,23 @@ class EmbeddedWorld:
         }
 
     def _timestamp(self, commitment: bytes) -> bytes | None:
-        with self._database() as database:
-            query = "SELECT timestamp FROM commitments WHERE commitment = ?"
-            row = database.execute(query, (commitment,)).fetchone()
+        query = "SELECT timestamp FROM commitments WHERE commitment = ?"
+        with self._database() as database, database.read() as connection:
+            row = connection.execute(query, (commitment,)).fetchone()
         if row is None:
             raise KeyError(commitment.hex())
         return None if row[0] is None else bytes(row[0])
 
-    def _chain(self, database: sqlite3.Connection) -> HeaderChain:
-        rows = database.execute("SELECT header FROM blocks ORDER BY height").fetchall()
+    def _chain(self, connection: sqlite3.Connection) -> HeaderChain:
+        rows = connection.execute("SELECT header FROM blocks ORDER BY height").fetchall()
         try:
             return HeaderChain.read(REGTEST, 0, b"".join(row[0] for row in rows), now=2**32)
         except LibreSeedError as error:
             raise LocalFault("storage.embedded", f"the embedded chain is damaged: {error.message}") from error
 
-    @contextmanager
-    def _database(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.folder / "calendar.db", timeout=_BUSY_SECONDS, isolation_level=None)
-        with closing(connection):
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            yield connection
+    def _database(self) -> Database:
+        """Open for one piece of work only: whoever drops a world leaves nothing open."""
+        return open_database(self.folder / "calendar.db", [_SCHEMA])
 
     def _now(self, now: int | None) -> int:
         return self.clock() if now is None else now

@@ -118,12 +118,15 @@ def test_secrets_are_the_owners_alone_and_the_root_key_is_nowhere(tmp_path: Path
     assert keys == ["tsa.key"]
 
 
-@pytest.mark.parametrize("name", ["tsa.key", "tsa.pem", "calendar.db"])
-def test_a_damaged_world_is_an_error_and_not_a_new_one(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("tsa.key", "storage.embedded"), ("tsa.pem", "storage.embedded"), ("calendar.db", "storage.database")],
+)
+def test_a_damaged_world_is_an_error_and_not_a_new_one(tmp_path: Path, name: str, reason: str) -> None:
     folder = make(tmp_path).folder
     for file in folder.glob("calendar.db-*"):
         file.unlink()
     (folder / name).write_bytes(b"damaged " * 1024)
     with pytest.raises(LocalFault) as refusal:
         make(tmp_path)
-    assert refusal.value.reason == "storage.embedded"
+    assert refusal.value.reason == reason
