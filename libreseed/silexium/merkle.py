@@ -19,10 +19,22 @@ from blake3 import blake3
 
 from libreseed.errors import ProofRejected
 
-__all__ = ["BLAKE3_TREE", "SHA256_TREE", "CompactRange", "EmitNode", "ReadNode", "TreeHash", "range_hash", "tree_root"]
+__all__ = [
+    "BLAKE3_TREE",
+    "SHA256_TREE",
+    "CompactRange",
+    "EmitNode",
+    "EmitRow",
+    "ReadNode",
+    "TreeHash",
+    "range_hash",
+    "tree_root",
+]
 
 # (level, index, hash) of a subtree that has just become complete.
 EmitNode = Callable[[int, int, bytes], object]
+# (level, index of the first, hashes) of neighbours that have just become complete.
+EmitRow = Callable[[int, int, Sequence[bytes]], object]
 # (level, index) -> the 32-byte hash of that complete subtree.
 ReadNode = Callable[[int, int], bytes]
 
@@ -101,10 +113,30 @@ class CompactRange:
         self.size += 1
 
     def extend(self, entry_hashes: Iterable[bytes], emit: EmitNode | None = None) -> None:
-        """Append the leaf of every entry hash, in order."""
-        leaf, append = self.tree.leaf, self.append
-        for entry_hash in entry_hashes:
-            append(leaf(entry_hash), emit)
+        """Append the leaf of every entry hash, in order; ``emit`` hears of every new node, level by level."""
+
+        def emit_each(level: int, start: int, row: Sequence[bytes]) -> None:
+            if emit is not None:
+                for index, digest in enumerate(row, start):
+                    emit(level, index, digest)
+
+        self.extend_rows(entry_hashes, emit_each)
+
+    def extend_rows(self, entry_hashes: Iterable[bytes], emit: EmitRow) -> None:
+        """As :meth:`extend`; ``emit`` hears of every level that grew, lowest first, with all its new nodes at once."""
+        digest, start, level = self.tree.digest, self.size, 0
+        row = [digest(b"\x00" + entry_hash) for entry_hash in entry_hashes]
+        self.size += len(row)
+        old, new = self._peaks, []
+        while row:
+            emit(level, start, row)
+            if start & 1:  # the smallest old peak is the left sibling of the first new node
+                row = [old.pop(), *row]
+            if len(row) & 1:
+                new.append(row[-1])
+            row = [digest(b"\x01" + left + right) for left, right in zip(row[::2], row[1::2], strict=False)]
+            start, level = start >> 1, level + 1
+        old += reversed(new)
 
     @property
     def root(self) -> bytes:

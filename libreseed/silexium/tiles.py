@@ -159,18 +159,21 @@ class TileTail:
 
     def append(self, entry_hashes: Sequence[bytes]) -> dict[tuple[int, int], bytes]:
         """Append entries; returns the new content of every changed tile by (level, index), in one batch."""
-        rows, changed = self._rows, {}
+        rows: dict[int, bytearray] = self._rows
+        changed: dict[tuple[int, int], bytes] = {}
 
-        def emit(level: int, index: int, digest: bytes) -> None:
-            if level & 7 == 0:
-                row = rows.setdefault(level >> 3, bytearray())
-                row += digest
-                changed[level >> 3, index // _WIDTH] = row
-                if len(row) == HASH_BYTES * _WIDTH:
-                    rows[level >> 3] = bytearray()
+        def emit(level: int, start: int, hashes: Sequence[bytes]) -> None:
+            if level & 7:
+                return
+            row = rows.pop(level >> 3, bytearray())
+            row += b"".join(hashes)
+            first, whole = start // _WIDTH, HASH_BYTES * _WIDTH
+            for at in range(0, len(row), whole):
+                changed[level >> 3, first + at // whole] = bytes(row[at : at + whole])
+            rows[level >> 3] = row[len(row) // whole * whole :]
 
-        self.range.extend(entry_hashes, emit)
-        return {address: bytes(row) for address, row in changed.items()}
+        self.range.extend_rows(entry_hashes, emit)
+        return changed
 
 
 def entries_path(index: int, width: int = _WIDTH) -> str:

@@ -34,7 +34,8 @@ _T = TypeVar("_T")
 _BUSY_MS = 60_000  # that a writer waits for those of other processes
 _READER_CACHE_KIB = 4096
 _WRITER_CACHE_KIB = 32768
-_CHECKPOINT_PAGES = 4096  # 16 MiB of write-ahead log between two checkpoints
+_PAGE_BYTES = 8192
+_CHECKPOINT_BYTES = 16 * 2**20  # of write-ahead log between two checkpoints
 _MIGRATIONS = """
 CREATE TABLE IF NOT EXISTS migrations(
   area TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY(area, number)) STRICT, WITHOUT ROWID
@@ -203,13 +204,14 @@ class Database:
 def _connect(path: Path, cache_kib: int) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
     try:
+        connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")  # of a new file
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute(f"PRAGMA cache_size=-{cache_kib}")
-        connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
-        connection.execute(f"PRAGMA journal_size_limit={8 * 4096 * _CHECKPOINT_PAGES}")
+        connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_BYTES // _PAGE_BYTES}")
+        connection.execute(f"PRAGMA journal_size_limit={4 * _CHECKPOINT_BYTES}")
     except BaseException:
         connection.close()
         raise

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ from libreseed.errors import LocalFault, NotFound, ProofRejected, UsageFault
 from libreseed.ids import Blake3Digest, PublicKey, Signature
 from libreseed.keys.ed25519 import PrivateKey
 from libreseed.silexium.log_memory import ConsistencyProof
-from libreseed.silexium.log_path import BodyBundle, EntryBundle, EntryFile, LogPath, parse_log_path, write_bodies
+from libreseed.silexium.log_path import BodyBundle, EntryFile, LogPath, parse_log_path, write_bodies
 from libreseed.silexium.log_proofs import consistency_proof, inclusion_proof, prefix_proof
 from libreseed.silexium.merkle import BLAKE3_TREE, CompactRange
 from libreseed.silexium.tiles import HASH_BYTES, Tile, TileNodes, TileTail, write_entries
@@ -35,7 +36,12 @@ from libreseed.silexium.tree_head import Checkpoint, Cosignature, NamedKey, Sign
 
 __all__ = ["LOG_SCHEMA", "LogStore"]
 
+_TILE_BYTES = HASH_BYTES * limits.TILE_WIDTH
 _TREES = 4  # sizes for which computed nodes are kept
+# What entries are looked up by is the front of their hash: an index over whole hashes would outgrow the tiles. New ones
+# go to a small index, which is merged into the large one now and then: in that one they would touch every page each time.
+_RECENT = 2**16
+_KEY = struct.Struct(">q")
 
 LOG_SCHEMA = Schema(
     "log",
@@ -43,9 +49,11 @@ LOG_SCHEMA = Schema(
         (
             "entries, tiles, heads",
             """
-            CREATE TABLE log_entries(
-              idx INTEGER PRIMARY KEY, entry_key INTEGER NOT NULL, entry_hash BLOB NOT NULL, body BLOB NOT NULL) STRICT;
-            CREATE INDEX log_entries_by_key ON log_entries(entry_key);
+            CREATE TABLE log_entries(idx INTEGER PRIMARY KEY, entry_hash BLOB NOT NULL, body TEXT NOT NULL) STRICT;
+            CREATE TABLE log_index(
+              entry_key INTEGER NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY(entry_key, idx)) STRICT, WITHOUT ROWID;
+            CREATE TABLE log_index_recent(
+              entry_key INTEGER NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY(entry_key, idx)) STRICT, WITHOUT ROWID;
             CREATE TABLE log_tiles(
               level INTEGER NOT NULL, idx INTEGER NOT NULL, hashes BLOB NOT NULL, PRIMARY KEY(level, idx)) STRICT;
             CREATE TABLE log_state(
@@ -89,7 +97,7 @@ class LogStore:
         self.database = database
         self.identity = identity
         self._high_water = HighWater(database.path, identity)
-        self._tail: TileTail | None = None  # owned by who is in a writing transaction
+        self._tail: tuple[_State, TileTail] | None = None  # owned by who is in a writing transaction
         self._trees: OrderedDict[int, TileNodes] = OrderedDict()
         self._trees_lock = threading.Lock()
         with database.read() as connection:
@@ -118,26 +126,31 @@ class LogStore:
         Raises ``silexium.logged`` for an entry that the log has (evidence ``index``), ``silexium.entry`` for one out of
         bounds, ``silexium.shrunk`` when the database is behind what its log has shown.
         """
-        if not all(1 <= len(entry) <= limits.LOG_ENTRY_BYTES for entry in entries):
-            raise ProofRejected("silexium.entry", f"an entry has 1 to {limits.LOG_ENTRY_BYTES} bytes")
+        texts = _texts(entries)
         state = _state(connection)
         self._high_water.require(state.size, lambda size: self._root_at(size, connection))
         hashes = [blake3(entry).digest() for entry in entries]
-        keys = [_key(digest) for digest in hashes]
+        keys = json.dumps([key for (key,) in map(_KEY.unpack_from, hashes)])
         self._refuse_known(connection, hashes, keys)
         tail = self._tail_at(connection, state)
         self._tail = None  # until all of this has happened: a tail ahead of the database must not be used
         changed = tail.append(hashes)
         connection.executemany(
             "INSERT INTO log_tiles VALUES(?, ?, ?) ON CONFLICT DO UPDATE SET hashes = excluded.hashes",
-            [(level, index, row) for (level, index), row in changed.items()],
+            [(level, index, row) for (level, index), row in changed.items() if level or len(row) == _TILE_BYTES],
         )
         indices = range(state.size, state.size + len(entries))
-        connection.executemany(
-            "INSERT INTO log_entries VALUES(?, ?, ?, ?)", zip(indices, keys, hashes, entries, strict=True)
+        connection.executemany("INSERT INTO log_entries VALUES(?, ?, ?)", zip(indices, hashes, texts, strict=True))
+        connection.execute(
+            "INSERT INTO log_index_recent SELECT value, ?2 + key FROM json_each(?1) ORDER BY value",
+            (keys, state.size),
         )
-        connection.execute("UPDATE log_state SET size = ?, root = ?", (tail.range.size, tail.range.root))
-        self._tail = tail
+        if indices.stop // _RECENT > indices.start // _RECENT:
+            connection.execute("INSERT INTO log_index SELECT * FROM log_index_recent ORDER BY entry_key, idx")
+            connection.execute("DELETE FROM log_index_recent")
+        state = _State(tail.range.size, tail.range.root)
+        connection.execute("UPDATE log_state SET size = ?, root = ?", (state.size, state.root))
+        self._tail = state, tail
         return indices
 
     def sign_head(self, key: PrivateKey, now: int) -> SignedTreeHead:
@@ -242,20 +255,23 @@ class LogStore:
             row = connection.execute("SELECT body FROM log_entries WHERE idx = ?", (index,)).fetchone()
         if row is None:
             raise NotFound("notfound.log", f"the log has no entry {index}")
-        return bytes(row[0])
+        return str(row[0]).encode()
 
     def entries(self, start: int, end: int) -> Iterator[tuple[int, bytes, bytes]]:
         """(index, entry hash, bytes) of the entries [start, end), in order; holds a snapshot until exhausted."""
         query = "SELECT idx, entry_hash, body FROM log_entries WHERE idx >= ? AND idx < ? ORDER BY idx"
         with self.database.read() as connection:
-            yield from connection.execute(query, (start, end))
+            for index, digest, body in connection.execute(query, (start, end)):
+                yield index, digest, body.encode()
 
     def find(self, digest: Blake3Digest) -> int | None:
         """The index of the entry with this hash, or None."""
-        query = "SELECT idx FROM log_entries WHERE entry_key = ? AND entry_hash = ?"
+        query = "SELECT 1 FROM log_entries WHERE idx = ? AND entry_hash = ?"
         with self.database.read() as connection:
-            row = connection.execute(query, (_key(digest.raw), digest.raw)).fetchone()
-        return None if row is None else int(row[0])
+            for index in _indices(connection, json.dumps([_key(digest.raw)])):
+                if connection.execute(query, (index, digest.raw)).fetchone():
+                    return index
+        return None
 
     def tile(self, path: str) -> bytes:
         """What is served at ``path``: a tile, a bundle of entry hashes or bodies, or ``entries/<index>``.
@@ -271,31 +287,30 @@ class LogStore:
         if isinstance(place, Tile):
             with self.database.read() as connection:
                 return _tile(connection, place)
-        column = "entry_hash" if isinstance(place, EntryBundle) else "body"
-        query = f"SELECT {column} FROM log_entries WHERE idx >= ? AND idx < ? ORDER BY idx"  # noqa: S608  # two literals
-        with self.database.read() as connection:
-            found = [row[0] for row in connection.execute(query, (place.start, place.start + place.width))]
+        found = list(self.entries(place.start, place.start + place.width))
         if len(found) < place.width:
             raise NotFound("notfound.log", f"the log does not have {place.path} yet")
-        return write_bodies(found) if isinstance(place, BodyBundle) else write_entries(found)
+        if isinstance(place, BodyBundle):
+            return write_bodies([body for _, _, body in found])
+        return write_entries([digest for _, digest, _ in found])
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _tail_at(self, connection: sqlite3.Connection, state: _State) -> TileTail:
         """The tail as the database has it: our own, or read anew when another process has appended, or we failed."""
-        tail = self._tail
-        if tail is None or tail.range.size != state.size or tail.range.root != state.root:
-            tail = TileTail(lambda tile: _tile(connection, tile), state.size)
+        if self._tail is not None and self._tail[0] == state:
+            return self._tail[1]
+        tail = TileTail(lambda tile: _tile(connection, tile), state.size)
         if tail.range.root != state.root:
             raise LocalFault("storage.database", f"{self.database.path}: the tiles do not lead to the stored root")
         return tail
 
-    def _refuse_known(self, connection: sqlite3.Connection, hashes: Sequence[bytes], keys: Sequence[int]) -> None:
+    def _refuse_known(self, connection: sqlite3.Connection, hashes: Sequence[bytes], keys: str) -> None:
         if len(set(hashes)) != len(hashes):
             raise ProofRejected("silexium.logged", "one entry is given twice")
-        query = "SELECT idx, entry_hash FROM log_entries WHERE entry_key IN (SELECT value FROM json_each(?))"
         wanted = set(hashes)
-        for index, digest in connection.execute(query, (json.dumps(keys),)):
+        for index in _indices(connection, keys):
+            digest = connection.execute("SELECT entry_hash FROM log_entries WHERE idx = ?", (index,)).fetchone()[0]
             if digest in wanted:
                 message = f"the log has this entry already, at {index}"
                 raise ProofRejected("silexium.logged", message, evidence={"index": index, "entry_hash": digest.hex()})
@@ -331,11 +346,34 @@ def _state(connection: sqlite3.Connection) -> _State:
 def _tile(connection: sqlite3.Connection, tile: Tile) -> bytes:
     query = "SELECT hashes FROM log_tiles WHERE level = ? AND idx = ?"
     row = connection.execute(query, (tile.level, tile.index)).fetchone()
+    if row is None and tile.level == 0:
+        query = "SELECT entry_hash FROM log_entries WHERE idx >= ? AND idx < ? ORDER BY idx"
+        start = tile.index * limits.TILE_WIDTH
+        row = [b"".join(BLAKE3_TREE.leaf(h) for (h,) in connection.execute(query, (start, start + tile.width)))]
     if row is None or len(row[0]) < HASH_BYTES * tile.width:
         raise NotFound("notfound.log", f"the log does not have {tile.path} yet")
     return bytes(row[0][: HASH_BYTES * tile.width])
 
 
+def _indices(connection: sqlite3.Connection, keys: str) -> list[int]:
+    """Where entries are whose hashes begin as ``keys`` (a JSON list) say."""
+    query = (
+        "WITH wanted(entry_key) AS MATERIALIZED (SELECT value FROM json_each(?) ORDER BY value) "
+        "SELECT idx FROM wanted CROSS JOIN log_index USING(entry_key) UNION ALL "
+        "SELECT idx FROM wanted CROSS JOIN log_index_recent USING(entry_key)"
+    )
+    return [index for (index,) in connection.execute(query, (keys,))]
+
+
+def _texts(entries: Sequence[bytes]) -> list[str]:
+    """The entries as texts: so they are kept, and so ``sqlite3 .dump`` shows them."""
+    if not all(1 <= len(entry) <= limits.LOG_ENTRY_BYTES and b"\x00" not in entry for entry in entries):
+        raise ProofRejected("silexium.entry", f"an entry has 1 to {limits.LOG_ENTRY_BYTES} bytes, none of them zero")
+    try:
+        return [entry.decode("utf-8") for entry in entries]
+    except UnicodeDecodeError as error:
+        raise ProofRejected("silexium.entry", "an entry is not UTF-8") from error
+
+
 def _key(entry_hash: bytes) -> int:
-    """What entries are looked up by: an index over whole hashes would be as large as the tiles."""
-    return int.from_bytes(entry_hash[:8], "big", signed=True)
+    return int(_KEY.unpack_from(entry_hash)[0])
