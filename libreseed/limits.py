@@ -141,6 +141,11 @@ HTTP_REQUESTS_PER_CONNECTION = 10_000
 HTTP_STREAMS = 64  # at once on one HTTP/2 connection
 HTTP_URL_CHARS = 2048
 
+# --- mirror (docs/specification/mirror.md) --------------------------------------------------------------------------
+MIRROR_NOTE_BYTES = 2 * 2**20  # what a mirror remembers of one copy
+MIRROR_RELEASES = 100_000  # in one store
+MIRROR_LIST_BYTES = 64 * 2**20  # another mirror's releases.json
+
 # --- resolver ----------------------------------------------------------------------------------------------------
 POLICY_BYTES = 2**20
 STORE_RECORD_BYTES = 64 * 2**10  # a floor or a receipt

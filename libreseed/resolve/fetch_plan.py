@@ -10,7 +10,7 @@ Specification: ``docs/specification/resolver.md``, "Fetch plan".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -19,6 +19,7 @@ from libreseed.errors import LibreSeedError, TransportFault
 from libreseed.repair.plan import RepairPlan, Verified, plan_repair, wanted_parity
 from libreseed.resolve.journal import Kind
 from libreseed.resolve.piece_map import Chunk, PieceMap, Salvaged
+from libreseed.resolve.source_mix import SourceMix
 from libreseed.resolve.swarm_view import Address, SwarmView
 from libreseed.torrent.layout import LayoutFile, TorrentLayout
 
@@ -55,11 +56,14 @@ class FetchPlan:
     Ask for :meth:`priorities` again whenever ``revision`` has changed.
     """
 
-    def __init__(self, layout: TorrentLayout, *, patience_s: float, silence_s: float, now: float) -> None:
+    def __init__(
+        self, layout: TorrentLayout, *, patience_s: float, silence_s: float, now: float, mirrors: Sequence[str] = ()
+    ) -> None:
         self.layout = layout
         self.pieces = PieceMap(layout)
         self.verified = self.pieces.verified
         self.swarm = SwarmView(layout.piece_count, silence_s)
+        self.mix = SourceMix(mirrors, self.pieces, self.swarm) if mirrors else None
         self._revision = 0
         self.salvaging = False  # the owner is asking peers for single chunks right now
         self._patience_s = patience_s
@@ -76,9 +80,10 @@ class FetchPlan:
         self._progress_at = now  # when anything was last verified
 
     @property
-    def revision(self) -> tuple[int, int]:
+    def revision(self) -> tuple[int, int, int]:
         """Changes whenever :meth:`priorities` may have changed."""
-        return self._revision, self.swarm.revision if self._by_chunk else 0
+        mixed = self.mix.revision if self.mix is not None else 0
+        return self._revision, self.swarm.revision if self._by_chunk else 0, mixed
 
     # --- what happened -----------------------------------------------------------------------------------------------
     def restore(self, have: bytes | bytearray, verified: Verified | None) -> None:
@@ -93,14 +98,18 @@ class FetchPlan:
         self._news_at = self._progress_at = now
         alone = self._map_alone()
         whole = self.pieces.finish(piece)
+        if self.mix is not None:
+            self.mix.session_finished(piece, now)
         self._revision += alone != self._map_alone()
         return whole
 
     def piece_failed(self, piece: int, now: float) -> None:
         """A piece did not hold; after ``limits.PIECE_FAILURES`` times it is left to single chunks."""
         self._failures[piece] = self._failures.get(piece, 0) + 1
-        if self._failures[piece] >= limits.PIECE_FAILURES:
+        if self._failures[piece] >= limits.PIECE_FAILURES or self.mix is not None:
             self._leave_to_chunks([piece])
+        if self.mix is not None:
+            self.mix.session_failed(piece, now)
         self._news_at = now
 
     def chunks_verified(self, kind: Kind, chunks: Iterable[int], now: float, *, by_session: bool = True) -> None:
@@ -190,6 +199,8 @@ class FetchPlan:
         """What to do now. Raises ``source.none``, ``source.incomplete`` or ``repair.beyond`` when hope is over."""
         if self.verified.complete:
             return Decision(Need.DONE)
+        if self.mix is not None and self.mix.able(now):  # no other way is tried before they have given what they can
+            return Decision(Need.MORE, until=self._sooner(self.mix.wake_at(now), self._next_doubt(now)))
         salvage = self._single_chunks() if self.pieces.chunk_map_done() and not self.salvaging else ()
         if salvage or self._on_offer(self.layout.chunks, now) or self._on_offer(self.layout.tgz, now):
             return Decision(Need.MORE, salvage, until=self._next_doubt(now))
@@ -215,6 +226,10 @@ class FetchPlan:
         return self._seek_parity(plan, now)
 
     def _seek_parity(self, plan: RepairPlan, now: float) -> Decision:
+        if self.mix is not None:  # the exact chunks, where peers would give whole pieces
+            hoped = bytes(map(self.mix.may_hold_parity, range(len(self.verified.parity))))
+            if self.mix.want_parity(wanted_parity(self.verified, hoped), now) and self.mix.able(now):
+                return Decision(Need.MORE, until=self.mix.wake_at(now))
         offered = bytes(self._parity_offered(j) for j in range(len(self.verified.parity)))
         pieces = {p for j in wanted_parity(self.verified, offered) for p in self.pieces.pieces_of(Kind.PARITY, j)}
         if not pieces <= self._parity_pieces:
@@ -269,6 +284,8 @@ class FetchPlan:
         """Whether the session shall fetch ``piece``: also one that failed, once a peer without fault offers it."""
         if self.pieces.has(piece) or self.pieces.is_covered(piece):
             return False
+        if self.mix is not None and piece in self.layout.tgz.pieces and not self.mix.allows(piece):
+            return False
         failures = self._failures.get(piece, 0)
         return piece not in self._by_chunk or (
             0 < failures < limits.PIECE_FAILURES_MOST and self.swarm.offers_clean(piece)
@@ -294,6 +311,10 @@ class FetchPlan:
         """When an offer may stop counting."""
         doubt, silence = self._alive_at + self._silence_s, self.swarm.next_silence()
         return doubt if now < doubt and (silence is None or doubt < silence) else silence
+
+    @staticmethod
+    def _sooner(*times: float | None) -> float | None:
+        return min((at for at in times if at is not None), default=None)
 
     def _on_offer(self, file: LayoutFile, now: float) -> bool:
         """Whether a peer offers a wished piece of ``file``."""

@@ -44,6 +44,7 @@ class Origin(IntEnum):
     PEER = 1  # single chunks taken from one peer's damaged pieces
     REPAIR = 2  # decoded from parity
     LOST = 3  # was verified once and found damaged on this disk
+    MIRROR = 4  # a range of an HTTP mirror
 
 
 @dataclass(frozen=True, slots=True)

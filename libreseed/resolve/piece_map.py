@@ -95,6 +95,15 @@ class PieceMap:
         chunks = self.touched(piece)
         return not self._have[piece] and self._flags(piece).find(1, chunks.start, chunks.stop) >= 0
 
+    def is_untouched(self, piece: int) -> bool:
+        """Whether ``piece`` is not finished, and no chunk that lies wholly in it is verified."""
+        chunks = self.touched(piece)
+        return not self._have[piece] and self._flags(piece).find(1, chunks.start + 1, chunks.stop - 1) < 0
+
+    def finished_of(self, file: LayoutFile) -> int:
+        """How many pieces of ``file`` the session has finished."""
+        return self._have.count(1, file.pieces.start, file.pieces.stop)
+
     def missing_in(self, piece: int) -> list[Chunk]:
         """The chunks that touch ``piece`` and are not verified."""
         flags, kind = self._flags(piece), self.kind_of(piece)

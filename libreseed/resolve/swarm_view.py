@@ -6,8 +6,11 @@ counting, until it delivers again. Addresses are opaque here. Time is an argumen
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+
+from libreseed import limits
 
 __all__ = ["Address", "PeerOffer", "SwarmView"]
 
@@ -126,6 +129,15 @@ class SwarmView:
     def offers_clean(self, piece: int) -> bool:
         """Whether a speaking peer that never was banned says that it has ``piece``."""
         return bool(self._clean >> (self._bits - 1 - piece) & 1)
+
+    def offerings(self) -> list[Callable[[int], bool]]:
+        """For each speaking peer that never was banned: does it say that it has a piece? The most generous first."""
+        clean = [known for at, known in self._known.items() if at not in self._silent and at not in self._tainted]
+        clean.sort(key=lambda known: -known.downloaded)
+        return [partial(self._has, known.offer) for known in clean[: limits.SHARE_PEERS]]
+
+    def _has(self, offer: int, piece: int) -> bool:
+        return bool(offer >> (self._bits - 1 - piece) & 1)
 
     def next_silence(self) -> float | None:
         """When the next peer falls silent unless it delivers; None without such a peer."""

@@ -22,6 +22,7 @@ class FetchTotals:
     """Chunks by where they came from; ``parity`` are verified parity chunks fetched in this run."""
 
     downloaded: int = 0
+    mirrored: int = 0
     salvaged: int = 0
     repaired: int = 0
     reused: int = 0
@@ -42,11 +43,14 @@ class ChunkLedger:
         known = self._plan.verified.data if kind is Kind.DATA else self._plan.verified.parity
         fresh = [chunk for chunk, flag in zip(chunks, flags, strict=True) if flag and not known[chunk]]
         self._note(kind, origin, fresh)
-        self._plan.chunks_verified(kind, fresh, now, by_session=origin is Origin.SWARM)
+        by_plan = origin in (Origin.SWARM, Origin.MIRROR)  # the plan shared these out: no wish changes
+        self._plan.chunks_verified(kind, fresh, now, by_session=by_plan)
         if kind is Kind.PARITY:
             self.totals.parity += len(fresh)
         elif origin is Origin.SWARM:
             self.totals.downloaded += len(fresh)
+        elif origin is Origin.MIRROR:
+            self.totals.mirrored += len(fresh)
         elif origin is Origin.PEER:
             self.totals.salvaged += len(fresh)
         else:

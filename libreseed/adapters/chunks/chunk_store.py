@@ -20,7 +20,7 @@ from libreseed import limits
 from libreseed.adapters.chunks.stripe_io import Progress, each_group, write_at
 from libreseed.adapters.chunks.stripe_repair import RepairFindings, StripeRepairer, verify_run
 from libreseed.errors import ContentRejected
-from libreseed.repair.chunkmap import ChunkMap, digests_of
+from libreseed.repair.chunkmap import ChunkMap, chunk_digests, digests_of, unlike
 from libreseed.repair.encoder import group_starts
 from libreseed.repair.plan import Coherence, Verified, plan_repair
 
@@ -102,6 +102,21 @@ class ChunkStore:
         with _opened(self.tgz, write=True) as descriptor:
             write_at(descriptor, data, self.chunk_map.grid.chunk(i)[0])
 
+    def take(self, chunks: range, data: memoryview, *, parity: bool = False) -> bytearray:
+        """Judge a run of chunks that came from elsewhere and write those that are as signed; 0 or 1 for each chunk.
+
+        Not synced: a machine that crashes has them judged again. ``data`` is the run's bytes, no less.
+        """
+        expected = self.chunk_map.parity_digests(chunks) if parity else self.chunk_map.data_digests(chunks)
+        flags = bytearray(b"\1" * len(chunks))
+        for place in unlike(chunk_digests(data), expected):
+            flags[place] = 0
+        with _opened(self.parity if parity else self.tgz, write=True) as descriptor:
+            for run in _runs(flags):
+                part = data[run.start * _CHUNK : run.stop * _CHUNK]
+                write_at(descriptor, part, (chunks.start + run.start) * _CHUNK)
+        return flags
+
     def sync(self) -> None:
         """Return once everything written to the .tgz is on the disk."""
         with _opened(self.tgz, write=True) as descriptor:
@@ -161,6 +176,16 @@ def _lacks(verified: Verified, first: int, count: int, parity_too: bool) -> bool
         or (parity_too and verified.parity_verified(stripe) < verified.m)
         for stripe in stripes
     )
+
+
+def _runs(flags: bytearray) -> Iterator[range]:
+    """The maximal runs of 1."""
+    start = flags.find(1)
+    while start >= 0:
+        end = flags.find(0, start)
+        end = len(flags) if end < 0 else end
+        yield range(start, end)
+        start = flags.find(1, end)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -37,9 +38,13 @@ from libreseed.resolve.engine import Resolution
 from libreseed.resolve.fetch_plan import FetchPlan, Need
 from libreseed.resolve.journal import Kind, Origin
 from libreseed.resolve.piece_map import Chunk
+from libreseed.resolve.source_mix import SourceMix
 from libreseed.resolve.swarm_view import PeerOffer
 from libreseed.torrent.bitfield import unpack_bitfield
 from libreseed.torrent.layout import TorrentLayout
+
+if TYPE_CHECKING:
+    from libreseed.adapters.resolving.mirror_feed import MirrorFeed
 
 __all__ = ["ContentFetch"]
 
@@ -59,18 +64,26 @@ class ContentFetch:
         torrent: Torrent | None,
         *,
         salvage: Salvage | None = None,
+        mirrors: MirrorFeed | None = None,
         heard: set[Address] | None = None,
         on_chunks: Callable[[int, int], None] | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> None:
         policy = resolution.policy
         now = trio.current_time()
-        self.plan = FetchPlan(layout, patience_s=policy.patience_s, silence_s=policy.peer_silence_s, now=now)
+        self.plan = FetchPlan(
+            layout,
+            patience_s=policy.patience_s,
+            silence_s=policy.peer_silence_s,
+            now=now,
+            mirrors=mirrors.urls if mirrors is not None else (),
+        )
         self.ledger = ChunkLedger(self.plan)
         self._resolution = resolution
         self._space = space
         self._layout = layout
         self._torrent = torrent
+        self._mirrors = mirrors
         self._singles = SingleChunks(self.plan, space, layout, salvage)
         self._heard = heard if heard is not None else set()  # grows while peers are looked up
         self._on_chunks = on_chunks
@@ -82,6 +95,7 @@ class ContentFetch:
         self._addresses: set[Address] = set()
         self._sources = 0  # addresses that the plan knows of
         self._news = trio.Event()
+        self._opened = trio.Event()  # the chunk map is here
         self._work = trio.Event()
         self._busy = False
         self.disturbed = False  # the session refused a piece or a peer
@@ -103,6 +117,8 @@ class ContentFetch:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._verify_loop)
                 nursery.start_soon(self._prefix_loop)
+                if self._mirrors is not None and self.plan.mix is not None:
+                    nursery.start_soon(self._mirror_loop, self._mirrors, self.plan.mix)
                 if self._torrent is not None:
                     nursery.start_soon(self._event_loop, self._torrent)
                     nursery.start_soon(self._status_loop, self._torrent)
@@ -110,6 +126,7 @@ class ContentFetch:
                 nursery.cancel_scope.cancel()
         finally:
             self.ledger.close()
+        self.disturbed |= self.plan.mix is not None and self.plan.mix.crossed
         return self.ledger.totals
 
     async def settle(self) -> None:
@@ -176,14 +193,39 @@ class ContentFetch:
         """Step 4, as soon as the ``.chunks`` file is whole."""
         if self._resolution.completed == 3 and self.plan.pieces.chunk_map_done():
             data = await trio.to_thread.run_sync((self._space.swarm / self._layout.chunks.name).read_bytes)
-            self._resolution.chunk_map(data, self._layout.m)
-            self._step_done(4)
-            self._open_chunks()
+            if self._resolution.completed == 3:  # a mirror may have been first meanwhile
+                self._resolution.chunk_map(data, self._layout.m)
+                self._step_done(4)
+                self._open_chunks()
+
+    async def _mirror_loop(self, mirrors: MirrorFeed, mix: SourceMix) -> None:
+        """The chunk map, unless the swarm is first; then chunks beside the swarm."""
+        if self._store is None:
+            mix.opening = True
+            data = await mirrors.chunk_map(self._resolution.minimal, self._layout.chunks.size)
+            if data is not None and self._store is None:
+                await trio.to_thread.run_sync((self._space.swarm / self._layout.chunks.name).write_bytes, data)
+            if data is not None and self._resolution.completed == 3:
+                for piece in self._layout.chunks.pieces:
+                    self.plan.piece_done(piece, trio.current_time())
+                self._resolution.chunk_map(data, self._layout.m)
+                self._step_done(4)
+                self._open_chunks()
+            mix.opening = False
+            self._wake()
+        await self._opened.wait()
+        await mirrors.run(mix, _given(self._store), self._on_mirrored)
+
+    def _on_mirrored(self, kind: Kind, chunks: range, flags: bytearray) -> None:
+        self._count(kind, Origin.MIRROR, chunks, flags)
+        self._report()
+        self._wake()
 
     def _open_chunks(self) -> None:
         chunk_map = self._resolution.map
         self._store = store_of(self._space, self._layout, chunk_map)
         self.ledger.journal, _ = journal_for(self._space, chunk_map)
+        self._opened.set()
         self._work.set()
 
     async def _status_loop(self, torrent: Torrent) -> None:
@@ -207,6 +249,9 @@ class ContentFetch:
             self.plan.swarm.had_others |= bool(others)
             torrent.connect(others - self._addresses)
         self.plan.swarm.update(offers, self.plan.owed(), trio.current_time())
+        if self.plan.mix is not None:
+            self.plan.mix.begun(await torrent.begun())
+            self.plan.mix.update(trio.current_time())
         return status
 
     async def look(self) -> None:
@@ -230,6 +275,8 @@ class ContentFetch:
 
     def _wake(self) -> None:
         self._news.set()
+        if self._mirrors is not None:
+            self._mirrors.wake()
 
     # --- verification ------------------------------------------------------------------------------------------------
     async def _verify_loop(self) -> None:
@@ -274,7 +321,7 @@ class ContentFetch:
 
     # --- decisions ---------------------------------------------------------------------------------------------------
     async def _decide_loop(self, nursery: trio.Nursery) -> None:
-        revision: tuple[int, int] | None = None
+        revision: tuple[int, int, int] | None = None
         while True:
             if self._torrent is not None and revision != self.plan.revision:
                 revision = self.plan.revision

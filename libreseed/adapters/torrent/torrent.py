@@ -213,6 +213,13 @@ class Torrent:
             with self._live() as handle:
                 return await trio.to_thread.run_sync(read_status, handle)
 
+    async def begun(self) -> list[int]:
+        """Pieces of which blocks are here or were asked for, and that are not finished."""
+        async with self._use:
+            with self._live() as handle:
+                queue = await trio.to_thread.run_sync(handle.get_download_queue) if handle is not None else []
+        return [int(entry["piece_index"]) for entry in queue]
+
     # --- called by the session ---------------------------------------------------------------------------------------
     def _attach(self, handle: Any, have: list[bool] | None) -> None:
         """Take the handle of a torrent that was just added; ``have`` is None until the metadata is known."""

@@ -1,0 +1,62 @@
+"""What a fetch has of its mirrors: the chunk map while it lacks, then chunks.
+
+:class:`MirrorFeed` is the seam between :class:`libreseed.adapters.resolving.fetch.ContentFetch` and
+:mod:`libreseed.adapters.mirrors`. It believes nothing: the chunk map is judged by the fetch (step 4), chunks against
+the chunk map by the source. ``docs/specification/resolver.md``, "Mirrors".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import trio
+from blake3 import blake3
+
+from libreseed.adapters.chunks.chunk_store import ChunkStore
+from libreseed.adapters.http.client import HttpClient
+from libreseed.adapters.mirrors.documents import Document, first_good
+from libreseed.adapters.mirrors.ranges import ClientRanges
+from libreseed.adapters.mirrors.sites import Site
+from libreseed.adapters.mirrors.source import MirrorSource
+from libreseed.errors import ContentRejected
+from libreseed.ids import ReleaseId
+from libreseed.package.minimal import MinimalManifest
+from libreseed.resolve.journal import Kind
+from libreseed.resolve.source_mix import SourceMix
+
+__all__ = ["MirrorFeed"]
+
+
+class MirrorFeed:
+    """The mirrors of one fetch of ``release``. ``received`` are the bytes of documents; chunks are in the scores."""
+
+    def __init__(self, sites: Sequence[Site], release: ReleaseId, client: HttpClient, silence_s: float) -> None:
+        self.urls = [site.base for site in sites]
+        self.received = 0
+        self._sites = sites
+        self._release = release
+        self._client = client
+        self._silence_s = silence_s
+        self._source = MirrorSource(sites, release, ClientRanges(client), silence_s)
+
+    async def chunk_map(self, minimal: MinimalManifest, size: int) -> bytes | None:
+        """The signed ``.chunks`` file of at most ``size`` bytes from whoever has it; None if no mirror does."""
+
+        def read(data: bytes) -> bytes:
+            if blake3(data).digest() != minimal.chunks.raw:
+                raise ContentRejected("chunkmap.digest", "the chunk map is not the one that the manifest names")
+            return data
+
+        urls = [site.document(self._release, "chunks") for site in self._sites]
+        answers = await first_good(self._client, urls, Document(size, self._silence_s, read))
+        self.received += answers.received
+        return next(iter(answers.good.values()), None)
+
+    async def run(self, mix: SourceMix, store: ChunkStore, deliver: Callable[[Kind, range, bytearray], None]) -> None:
+        """Fetch what the mix leaves to mirrors, until cancelled or no mirror is left."""
+        mix.update(trio.current_time())
+        await self._source.run(mix, store, deliver)
+
+    def wake(self) -> None:
+        """The mix may have changed."""
+        self._source.wake()

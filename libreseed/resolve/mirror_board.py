@@ -1,0 +1,224 @@
+"""Who fetches which chunks over HTTP: asks to mirrors, their outcomes, and what each mirror is known to lack.
+
+The *pool* says which chunks mirrors may fetch now: those that are missing, not under way over HTTP, and not left to the
+swarm. The board hands out runs of it as :class:`Ask`; what an ask does not bring returns to the pool. A mirror that
+never failed takes runs from one end. One that sent something wrong, or lacks something, is asked for what lies beside
+chunks that it gave, then for one chunk in the middle of the largest stretch that is not known of it: so a damaged
+copy shows its good parts for few wasted bytes. Once ``limits.MIRROR_WASTE_SHARE`` of the release was wasted, such a
+mirror is asked only for what nobody better has.
+
+Invariants: a chunk is in one ask at a time; a mirror is asked for no chunk twice that it gave wrongly or lacks. One
+task owns it; no IO; time is an argument. ``docs/specification/resolver.md``, "Mirrors".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from libreseed import limits
+from libreseed.resolve.journal import Kind
+from libreseed.resolve.mirror_score import MirrorScore
+
+__all__ = ["ANYBODY", "MIRRORS_ONLY", "TAKEN", "Ask", "MirrorBoard"]
+
+TAKEN, MIRRORS_ONLY, ANYBODY = 0, 1, 2  # values of a pool, per chunk
+
+
+@dataclass(slots=True, eq=False)
+class Ask:
+    """Neighbouring ``chunks`` that one mirror is asked for; ``done`` of them have arrived, in order.
+
+    ``robbed`` tells whoever carries it out to stop: somebody else takes the rest over.
+    """
+
+    mirror: MirrorScore
+    kind: Kind
+    chunks: range
+    began_at: float
+    done: int = 0
+    good: int = 0
+    bad: int = 0
+    robbed: bool = False
+    _bad_run: int = field(default=0, repr=False)
+
+    @property
+    def left(self) -> range:
+        """What has not arrived."""
+        return self.chunks[self.done :]
+
+    def seconds_left(self, now: float) -> float:
+        """How much longer it will take at its pace so far."""
+        return len(self.left) * max(now - self.began_at, 1e-3) / max(self.done, 0.5)
+
+
+class MirrorBoard:
+    """``sizes`` are the numbers of data and parity chunks."""
+
+    def __init__(self, urls: Sequence[str], sizes: tuple[int, int]) -> None:
+        self.mirrors = [MirrorScore(url) for url in urls]
+        self.asks: list[Ask] = []
+        self.pools = {Kind.DATA: bytearray(sizes[0]), Kind.PARITY: bytearray(sizes[1])}
+        self.wasted = 0  # bytes that did not verify, or that were here already
+        self._most = min(max(16, sizes[0] // 64), limits.MIRROR_ASK_CHUNKS)
+        self._budget = int(sizes[0] * limits.CHUNK_BYTES * limits.MIRROR_WASTE_SHARE)
+        self._lacks: dict[tuple[str, Kind], bytearray] = {}
+        self.backward = False  # data from its end, because the swarm works from its start
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+    def next(self, mirror: MirrorScore, now: float) -> Ask | None:
+        """The next run for ``mirror`` to fetch; None when there is nothing for it now."""
+        if not mirror.alive or mirror.ready_at > now or self.asks_of(mirror) >= self._connections(mirror):
+            return None
+        for kind in Kind:
+            chunks = self._choose(mirror, kind)
+            if chunks:
+                ask = Ask(mirror, kind, chunks, now)
+                self.asks.append(ask)
+                self.pools[kind][chunks.start : chunks.stop] = bytes(len(chunks))
+                return ask
+        return None
+
+    def able(self, now: float) -> bool:
+        """Whether a mirror is at work, or may yet give something of the pool."""
+        return bool(self.asks) or any(self._has_use(mirror, now) for mirror in self.mirrors)
+
+    def wake_at(self, now: float) -> float | None:
+        """When the next mirror has rested."""
+        return min((one.ready_at for one in self.mirrors if one.alive and one.ready_at > now), default=None)
+
+    def may_hold(self, kind: Kind, chunk: int) -> bool:
+        """Whether a mirror is not known to lack ``chunk``."""
+        return any(mirror.alive and not self._lacking(mirror, kind)[chunk] for mirror in self.mirrors)
+
+    def asks_of(self, mirror: MirrorScore) -> int:
+        """How many requests ``mirror`` is at work on."""
+        return sum(ask.mirror is mirror for ask in self.asks)
+
+    # --- outcomes ----------------------------------------------------------------------------------------------------
+    def arrived(self, ask: Ask, flags: bytes | bytearray) -> bool:
+        """The next ``len(flags)`` chunks of ``ask`` came; 1 is as signed. False: it is not worth reading on."""
+        chunks = ask.left[: len(flags)]
+        bad = flags.count(0)
+        ask.done += len(flags)
+        ask.bad += bad
+        ask.good += len(flags) - bad
+        self.wasted += bad * limits.CHUNK_BYTES
+        if bad:
+            lacks = self._lacking(ask.mirror, ask.kind)
+            for chunk, flag in zip(chunks, flags, strict=True):
+                if not flag:
+                    lacks[chunk] = 1
+        ask.mirror.took(len(flags) - bad, bad)
+        ask._bad_run = len(flags) - 1 - flags.rfind(1) + (ask._bad_run if bad == len(flags) else 0) if bad else 0
+        return ask.mirror.alive and ask._bad_run < limits.MIRROR_BAD_RUN
+
+    def ended(self, ask: Ask, now: float) -> None:
+        """The ask is over, whole or not; what it did not bring is for others."""
+        self.asks.remove(ask)
+        if not ask.robbed:
+            ask.mirror.finished(ask.good, ask.bad, now - ask.began_at, self._ask_most(ask.mirror))
+
+    def withdrawn(self, ask: Ask) -> None:
+        """The ask was not carried out, through no fault of the mirror's."""
+        self.asks.remove(ask)
+
+    def refused(self, ask: Ask, now: float, pause_s: float = 0.0) -> None:
+        """The mirror says that it cannot give this run; a rest that it asks for is granted a few times."""
+        self.asks.remove(ask)
+        patient = pause_s > 0 and ask.mirror.refusals < limits.MIRROR_REFUSALS
+        if len(ask.chunks) == 1 and not patient:
+            self._lacking(ask.mirror, ask.kind)[ask.chunks.start] = 1
+        ask.mirror.lacked(len(ask.chunks), now, pause_s if patient else 0.0)
+
+    def failed(self, ask: Ask, reason: str, message: str, now: float) -> None:
+        """The request failed (``http.*``); what came before counts."""
+        self.asks.remove(ask)
+        ask.mirror.failed(reason, message, now)
+
+    def rob(self, mirror: MirrorScore, now: float) -> Ask | None:
+        """A slow ask that ``mirror``, which has nothing to do, shall take over; it is marked, and ends soon."""
+        others = (ask for ask in self.asks if ask.mirror is not mirror and not ask.robbed)
+        slow = max(others, key=lambda ask: ask.seconds_left(now), default=None)
+        if slow is None or not mirror.alive or not mirror.proven or mirror.ready_at > now:
+            return None
+        mine = mirror.seconds_for(len(slow.left))
+        if now - slow.began_at < limits.MIRROR_ROB_SECONDS or slow.seconds_left(now) < 2 * mine:
+            return None
+        lacks = self._lacking(mirror, slow.kind)
+        if lacks.find(0, slow.left.start, slow.left.stop) < 0:
+            return None
+        slow.robbed = True
+        slow.mirror.robbed()
+        return slow
+
+    # --- choosing ----------------------------------------------------------------------------------------------------
+    def _choose(self, mirror: MirrorScore, kind: Kind) -> range:
+        pool = self.pools[kind]
+        tiers: tuple[int, ...] = (MIRRORS_ONLY, ANYBODY)
+        if not mirror.clean and self.wasted > self._budget:
+            if any(one.alive and one.clean and one.proven for one in self.mirrors):
+                return range(0)
+            tiers = (MIRRORS_ONLY,)
+        for tier in tiers:
+            length = self._length(mirror, pool.count(tier))
+            chunks = self._run(pool, tier, length) if mirror.clean else self._probe(mirror, kind, tier, length)
+            if chunks:
+                return chunks
+        return range(0)
+
+    def _run(self, pool: bytearray, tier: int, length: int) -> range:
+        """The first run, or the last one where the swarm works from the other end."""
+        value = bytes([tier])
+        if self.backward and tier == ANYBODY:
+            end = pool.rfind(value) + 1
+            portion = pool[max(0, end - length) : end]
+            return range(end - (len(portion) - len(portion.rstrip(value))), end)
+        start = max(pool.find(value), 0)
+        portion = pool[start : start + length]
+        return range(start, start + len(portion) - len(portion.lstrip(value)))
+
+    def _probe(self, mirror: MirrorScore, kind: Kind, tier: int, length: int) -> range:
+        """A run beside what the mirror is not known to lack; else one chunk amid the largest stretch."""
+        lacks, widest = self._lacking(mirror, kind), range(0)
+        for stretch in _stretches(self.pools[kind], tier, lacks):
+            if not (stretch.start and lacks[stretch.start - 1]):
+                return stretch[:length]
+            if len(stretch) > len(widest):
+                widest = stretch
+        return widest[len(widest) // 2 :][:1]
+
+    def _length(self, mirror: MirrorScore, waiting: int) -> int:
+        """Chunks to ask for: no more than a fair share of what waits, so that all end at about the same time."""
+        places = sum(self._connections(one) for one in self.mirrors if one.alive)
+        return max(1, min(mirror.window, max(limits.MIRROR_FIRST_CHUNKS, -(-waiting // (2 * max(1, places))))))
+
+    def _ask_most(self, mirror: MirrorScore) -> int:
+        half_second = int(mirror.rate / 2) // limits.CHUNK_BYTES
+        return min(self._most, max(16, half_second))
+
+    def _connections(self, mirror: MirrorScore) -> int:
+        """One until it has proven itself: a liar shall not lie many times at once."""
+        return limits.MIRROR_CONNECTIONS if mirror.proven and mirror.clean else 1
+
+    def _has_use(self, mirror: MirrorScore, now: float) -> bool:
+        return mirror.alive and any(self._choose(mirror, kind) for kind in Kind)
+
+    def _lacking(self, mirror: MirrorScore, kind: Kind) -> bytearray:
+        return self._lacks.setdefault((mirror.url, kind), bytearray(len(self.pools[kind])))
+
+
+def _stretches(pool: bytearray, tier: int, lacks: bytearray) -> Iterator[range]:
+    """The first ``limits.MIRROR_STRETCHES`` maximal runs of chunks that wait in ``tier`` and are not known to lack."""
+    others = [value for value in (TAKEN, MIRRORS_ONLY, ANYBODY) if value != tier]
+    at = pool.find(tier)
+    for _ in range(limits.MIRROR_STRETCHES):
+        while at >= 0 and lacks[at]:
+            known = lacks.find(0, at)
+            at = pool.find(tier, known) if known >= 0 else -1
+        if at < 0:
+            return
+        ends = (*(pool.find(value, at) for value in others), lacks.find(1, at))
+        end = min((end for end in ends if end >= 0), default=len(pool))
+        yield range(at, end)
+        at = pool.find(tier, end)

@@ -1,0 +1,204 @@
+"""One file from the swarm and from mirrors at once: which pieces the torrent session may fetch, which chunks mirrors.
+
+The session is given a *share*: pieces that its peers offer, as many as it has shown to be able to take. All else
+that is missing is in the mirrors' pool: first what no peer offers, then from the end, as the session works from the
+start. So no byte is asked for twice, whatever libtorrent picks first. When the pool is empty, mirrors take pieces of
+the share that the session has not begun; when mirrors can give nothing more, the session may fetch everything.
+
+Invariants: a piece is in the share or its chunks are in the pool, never both (a chunk across both is the mirrors');
+chunks under way over HTTP are in neither. Owned by one task; no IO; time is an argument.
+``docs/specification/resolver.md``, "Mirrors".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from libreseed import limits
+from libreseed.repair.plan import Verified
+from libreseed.resolve.journal import Kind
+from libreseed.resolve.mirror_board import ANYBODY, MIRRORS_ONLY, TAKEN, Ask, MirrorBoard
+from libreseed.resolve.mirror_score import MirrorScore
+from libreseed.resolve.piece_map import PieceMap
+from libreseed.resolve.swarm_view import SwarmView
+
+__all__ = ["SourceMix"]
+
+_MISSING = bytes([3, 0]) + bytes(254)  # flags of verified chunks -> which bits of a pool's value may stand
+
+
+class SourceMix:
+    """``update`` whenever anything changed; then ``allows`` for the session, ``next`` for mirrors."""
+
+    def __init__(self, urls: Sequence[str], pieces: PieceMap, swarm: SwarmView) -> None:
+        grid = pieces.layout.grid
+        self.board = MirrorBoard(urls, (grid.n, grid.parity_chunks(pieces.layout.m)))
+        self.revision = 0  # changes with what the session may fetch
+        self.open = False  # the session may fetch everything: mirrors can give nothing more
+        self.opening = False  # mirrors are being asked for the chunk map
+        self.crossed = False  # a chunk came from a mirror where the session may have been writing
+        self._pieces = pieces
+        self._swarm = swarm
+        self._share: set[int] = set()
+        self._ever: set[int] = set()  # pieces that were ever in the share
+        self._begun: frozenset[int] = frozenset()
+        self._parity: set[int] = set()  # parity chunks that mirrors shall fetch
+        self._failed: set[int] = set()  # pieces that did not hold
+        self._gained = 0  # pieces that the session has finished
+        self._gained_at = 0.0
+        self._filled_at = 0.0
+
+    # --- for the session ---------------------------------------------------------------------------------------------
+    def allows(self, piece: int) -> bool:
+        """Whether the session may fetch this piece of the .tgz."""
+        return self.open or piece in self._share
+
+    def session_finished(self, piece: int, now: float) -> None:
+        """The session has finished a piece; its share is filled up when half of it is done."""
+        if piece in self._share:
+            self._share.discard(piece)
+            self._gained += 1
+            self._gained_at = now
+            if len(self._share) <= self._target() // 2:
+                self.update(now)
+
+    def session_failed(self, piece: int, now: float) -> None:
+        """A piece did not hold: mirrors shall fetch what is not good of it."""
+        self._failed.add(piece)
+        self.update(now)
+
+    def begun(self, pieces: Iterable[int]) -> None:
+        """Of these pieces the session has blocks, or has asked for them."""
+        self._begun = frozenset(pieces)
+
+    # --- for mirrors -------------------------------------------------------------------------------------------------
+    def next(self, mirror: MirrorScore, now: float) -> Ask | None:
+        """What ``mirror`` shall fetch next."""
+        ask = self.board.next(mirror, now)
+        if ask is None and mirror.alive and mirror.proven and not self.board.asks_of(mirror):
+            if self._steal(now):
+                ask = self.board.next(mirror, now)
+            elif self.board.rob(mirror, now) is None:
+                return None
+        if ask is not None and ask.kind is Kind.DATA:
+            self.crossed |= any(self._was_shared(piece) for piece in self._touching(ask.chunks))
+        return ask
+
+    def ended(self, now: float) -> None:
+        """An ask is over, however it ended."""
+        self.update(now)
+
+    def able(self, now: float) -> bool:
+        """Whether mirrors are at work or may yet give what lacks."""
+        return self.opening or self.board.able(now)
+
+    def wake_at(self, now: float) -> float | None:
+        """When :meth:`able` or :meth:`next` may have another answer though nothing happened."""
+        rested = self.board.wake_at(now)
+        doubt = now + limits.MIRROR_ROB_SECONDS / 2 if self.board.asks or self._share else None
+        return min((at for at in (rested, doubt) if at is not None), default=None)
+
+    def may_hold_parity(self, chunk: int) -> bool:
+        """Whether a mirror may give a parity chunk."""
+        return self.board.may_hold(Kind.PARITY, chunk)
+
+    def want_parity(self, chunks: Iterable[int], now: float) -> set[int]:
+        """Let mirrors fetch these parity chunks; returns those that are not here."""
+        wanted = {chunk for chunk in chunks if not self._pieces.verified.parity[chunk]}
+        if not wanted <= self._parity:
+            self._parity |= wanted
+            self.update(now)
+        return wanted
+
+    # --- sharing out -------------------------------------------------------------------------------------------------
+    def update(self, now: float) -> None:
+        """Share out anew what is missing."""
+        before = self.open, len(self._share), self._gained
+        self._share = {piece for piece in self._share if self._is_open(piece) and self._swarm.offers(piece)}
+        self._fill_share(now)
+        self._fill_pools(self._pieces.verified)
+        self.open = not self.board.able(now)
+        if (self.open, len(self._share), self._gained) != before:
+            self.revision += 1
+
+    def _fill_share(self, now: float) -> None:
+        """Each peer's first pieces that nobody has, up to the target."""
+        offers = self._swarm.offerings()
+        need = self._target() - len(self._share)
+        if not offers or need <= 0:
+            return
+        asks = [ask for ask in self.board.asks if ask.kind is Kind.DATA and ask.left]
+        busy = {piece for ask in asks for piece in self._touching(ask.left)}
+        free = [piece for piece in self._pieces.layout.tgz.pieces if piece not in busy and self._is_open(piece)]
+        free = [piece for piece in free if piece not in self._share and self._pieces.is_untouched(piece)]
+        quota = -(-need // len(offers))
+        for offer in offers:
+            self._share.update(islice((piece for piece in free if piece not in self._share and offer(piece)), quota))
+        if not self._share <= self._ever:
+            self._filled_at = now
+        self._ever |= self._share
+
+    def _is_open(self, piece: int) -> bool:
+        """Whether the session may still be asked for ``piece``."""
+        return not self._pieces.has(piece) and piece not in self._failed and not self._pieces.is_covered(piece)
+
+    def _target(self) -> int:
+        """How many pieces the session shall have before it: twice what it has shown, and no more than half."""
+        layout = self._pieces.layout
+        left = len(layout.tgz.pieces) - self._pieces.finished_of(layout.tgz)
+        first = 2 * max(1, len(self._swarm.offerings()))
+        most = max(1, limits.SHARE_BYTES // layout.piece_bytes)
+        return max(1, min(first + 2 * self._gained, left // 2, most))
+
+    def _fill_pools(self, verified: Verified) -> None:
+        board, tgz = self.board, self._pieces.layout.tgz
+        board.backward = bool(self._share)
+        if not self._share and not self._swarm.speaking:
+            pool = bytearray([MIRRORS_ONLY]) * len(verified.data)
+        else:
+            pool = bytearray(len(verified.data))
+            for piece in tgz.pieces:
+                if piece not in self._share and not self._pieces.has(piece):
+                    chunks = self._pieces.touched(piece)
+                    tier = ANYBODY if self._swarm.offers(piece) else MIRRORS_ONLY
+                    pool[chunks.start : chunks.stop] = bytes([tier]) * len(chunks)
+        board.pools[Kind.DATA][:] = _only(pool, verified.data)
+        parity = board.pools[Kind.PARITY]
+        parity[:] = bytes(len(parity))
+        for chunk in self._parity:
+            parity[chunk] = TAKEN if verified.parity[chunk] else MIRRORS_ONLY
+        for ask in board.asks:
+            board.pools[ask.kind][ask.left.start : ask.left.stop] = bytes(len(ask.left))
+
+    def _steal(self, now: float) -> bool:
+        """Take half of the pieces that the session has not begun out of its share, from the end.
+
+        All pieces, if it has finished none for ``limits.MIRROR_ROB_SECONDS``.
+        """
+        pool = self.board.pools[Kind.DATA]
+        if not self._share or pool.count(TAKEN) < len(pool):
+            return False
+        idle = sorted(piece for piece in self._share if piece not in self._begun)
+        stolen = idle[len(idle) // 2 :]
+        if now - max(self._gained_at, self._filled_at) > limits.MIRROR_ROB_SECONDS:
+            stolen = list(self._share)
+        self._share.difference_update(stolen)
+        self.revision += bool(stolen)
+        self._fill_pools(self._pieces.verified)
+        return bool(stolen)
+
+    def _was_shared(self, piece: int) -> bool:
+        """Whether the session may have written to ``piece``, and will not judge it any more."""
+        return piece in self._ever and piece not in self._share and not self._pieces.has(piece)
+
+    def _touching(self, chunks: range) -> range:
+        """The pieces that hold a byte of ``chunks`` of the .tgz."""
+        first = self._pieces.pieces_of(Kind.DATA, chunks.start)
+        return range(first.start, self._pieces.pieces_of(Kind.DATA, chunks[-1]).stop)
+
+
+def _only(pool: bytearray, verified: bytearray) -> bytes:
+    """``pool`` where ``verified`` is 0, else 0."""
+    mask = int.from_bytes(verified.translate(_MISSING), "little")
+    return (int.from_bytes(pool, "little") & mask).to_bytes(len(pool), "little")
