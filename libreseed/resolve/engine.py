@@ -34,8 +34,6 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
 from libreseed.errors import ContentRejected, LibreSeedError, RecordRejected, UsageFault
 from libreseed.ids import Blake3Digest, PublicKey, Sha256Digest
-from libreseed.package.archive_check import check_same_release
-from libreseed.package.manifest import FullManifest
 from libreseed.package.minimal import MinimalManifest, check_not_ahead, parse_minimal
 from libreseed.repair.chunkmap import ChunkMap, parse_chunk_map
 from libreseed.repair.plan import Verified, plan_repair
@@ -55,6 +53,7 @@ from libreseed.resolve.request import Request
 from libreseed.resolve.trust import TrustBasis
 
 if TYPE_CHECKING:
+    from libreseed.package.manifest import FullManifest
     from libreseed.silexium.verification import ReleaseVerification
 
 __all__ = ["ExtractedSource", "FoundRecord", "Resolution", "Trusted"]
@@ -264,6 +263,8 @@ class Resolution:
     @_step(8)
     def full_manifest(self, manifest: FullManifest) -> Trusted:
         """The archive's manifest (a :class:`FullManifest` is verified by being one) agrees with the minimal one."""
+        from libreseed.package.archive_check import check_same_release  # the archive's code is needed from here on
+
         check_same_release(manifest, self.minimal)
         return replace(self._trusted, manifest=manifest)
 

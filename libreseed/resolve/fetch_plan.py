@@ -115,8 +115,11 @@ class FetchPlan:
     def chunks_verified(self, kind: Kind, chunks: Iterable[int], now: float, *, by_session: bool = True) -> None:
         """These chunks match the signed chunk map and are on disk."""
         flags = self.verified.data if kind is Kind.DATA else self.verified.parity
-        for chunk in chunks:
-            flags[chunk] = 1
+        if isinstance(chunks, range):
+            flags[chunks.start : chunks.stop] = b"\1" * len(chunks)
+        else:
+            for chunk in chunks:
+                flags[chunk] = 1
         self._news_at = self._progress_at = now
         self._revision += not by_session
 
@@ -320,7 +323,7 @@ class FetchPlan:
         """Whether a peer offers a wished piece of ``file``."""
         is_map = file is self.layout.chunks
         return any(
-            self._offered(piece, now) and (self._wished(piece) if not is_map else not self.pieces.has(piece))
+            not self.pieces.has(piece) and self._offered(piece, now) and (is_map or self._wished(piece))
             for piece in file.pieces
         )
 

@@ -115,8 +115,10 @@ class PieceMap:
 
     def touched(self, piece: int) -> range:
         """The chunks that have a byte in ``piece``; not for a piece of the chunk map."""
-        span = self.layout.span(piece)
-        return range(span.offset // limits.CHUNK_BYTES, -(-(span.offset + span.length) // limits.CHUNK_BYTES))
+        file = self._file(self.kind_of(piece))  # not by span(): this is asked for every piece of a plan
+        start = (piece - file.pieces.start) * self.layout.piece_bytes
+        end = min(start + self.layout.piece_bytes, file.size)
+        return range(start // limits.CHUNK_BYTES, -(-end // limits.CHUNK_BYTES))
 
     def _file(self, kind: Kind) -> LayoutFile:
         return self.layout.tgz if kind is Kind.DATA else self.layout.parity

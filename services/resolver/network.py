@@ -89,22 +89,30 @@ class Network:
         return self._dht.iter_peers(info_hash)
 
     async def _start_session(self) -> None:
-        await trio.to_thread.run_sync(_load_the_rest)
-        self._loaded.set()
+        from libreseed.adapters.torrent.preload import load_libtorrent
+
+        await trio.to_thread.run_sync(load_libtorrent)
         from libreseed.adapters.torrent.session import TorrentSession
         from libreseed.adapters.torrent.settings import SessionOptions
 
         self._session = TorrentSession(SessionOptions(listen=self._listen))
+        self._nursery.start_soon(self._load_the_rest)
         await self._nursery.start(self._session.run)
         self._ready.set()
 
+    async def _load_the_rest(self) -> None:
+        """In threads, in the order of use: while the DHT answers, and what installs while the download runs."""
+        await trio.to_thread.run_sync(_load_content)
+        self._loaded.set()
+        await trio.to_thread.run_sync(_load_install)
 
-def _load_the_rest() -> None:
-    """Import what is not needed to ask the DHT; in a thread, while its answers are under way."""
-    from libreseed.adapters.torrent.preload import load_libtorrent
 
-    from . import content, install  # noqa: F401
+def _load_content() -> None:
+    from . import content  # noqa: F401
 
-    load_libtorrent()
+
+def _load_install() -> None:
+    from . import install  # noqa: F401
+
     gc.freeze()  # what was imported stays; see cli.main
     gc.enable()

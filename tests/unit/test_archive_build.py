@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from libreseed.adapters.packing.archive import extract_archive, verify_archive, write_archive
-from libreseed.adapters.packing.archive_build import ArchiveReport
+from libreseed.adapters.packing.archive import extract_archive, verify_archive
+from libreseed.adapters.packing.archive_build import ArchiveReport, write_archive
 from libreseed.adapters.packing.tree import Tree, collect
 from libreseed.adapters.packing.tree_walk import Identity
 from libreseed.errors import ContentRejected
@@ -196,7 +196,8 @@ def test_a_package_of_nothing_but_src(tmp_path: Path) -> None:
 _PACK = """
 import hashlib, resource, sys
 from pathlib import Path
-from libreseed.adapters.packing.archive import write_archive, verify_archive, extract_archive
+from libreseed.adapters.packing.archive import verify_archive, extract_archive
+from libreseed.adapters.packing.archive_build import write_archive
 from libreseed.adapters.packing.tree import collect
 from libreseed.ids import PackageName, Version
 from tests.hostile_archives import KEY

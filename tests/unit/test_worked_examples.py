@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from libreseed.adapters.packing.archive import write_archive
+from libreseed.adapters.packing.archive_build import write_archive
 from libreseed.adapters.packing.gzip_stream import zlib_ng_version
 from libreseed.adapters.packing.tree import collect
 from libreseed.ids import Blake3Digest, PackageName, TorrentV2Hash, Version

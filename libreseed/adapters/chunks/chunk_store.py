@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from libreseed import limits
+from libreseed.adapters.chunks.chunk_runs import ChunkRunReader, flags_of
 from libreseed.adapters.chunks.stripe_io import Progress, each_group, write_at
-from libreseed.adapters.chunks.stripe_repair import RepairFindings, StripeRepairer, verify_run
 from libreseed.errors import ContentRejected
-from libreseed.repair.chunkmap import ChunkMap, chunk_digests, digests_of, unlike
-from libreseed.repair.encoder import group_starts
+from libreseed.repair.chunkmap import ChunkMap, chunk_digests, digests_of
 from libreseed.repair.plan import Coherence, Verified, plan_repair
+
+if TYPE_CHECKING:
+    from libreseed.adapters.chunks.stripe_repair import RepairFindings
 
 __all__ = ["ChunkStore", "RepairReport"]
 
@@ -65,15 +68,19 @@ class ChunkStore:
 
     def verify_data(self, chunks: range) -> bytearray:
         """One byte per chunk of the run: 1 if it stands in the .tgz as the chunk map says, else 0."""
-        offset, length = self.chunk_map.grid.span(chunks)
+        return self.verify_data_runs([chunks])[0]
+
+    def verify_data_runs(self, runs: Sequence[range]) -> list[bytearray]:
+        """:meth:`verify_data` of each run, for little more than the hashing even where the runs are short."""
         with _opened(self.tgz) as descriptor:
-            return verify_run(descriptor, offset, length, self.chunk_map.data_digests(chunks))
+            reader, grid = ChunkRunReader(descriptor), self.chunk_map.grid
+            return [reader.judge(*grid.span(run), self.chunk_map.data_digests(run)) for run in runs]
 
     def verify_parity(self, chunks: range) -> bytearray:
         """One byte per parity chunk of the run: 1 if it stands in the ``.parity`` file as the chunk map says."""
         with _opened(self.parity) as descriptor:
             expected = self.chunk_map.parity_digests(chunks)
-            return verify_run(descriptor, chunks.start * _CHUNK, len(chunks) * _CHUNK, expected)
+            return ChunkRunReader(descriptor).judge(chunks.start * _CHUNK, len(chunks) * _CHUNK, expected)
 
     def verify(self, *, threads: int = 1, progress: Progress | None = None) -> Verified:
         """Judge every chunk of both files, in file order; ``progress`` counts bytes."""
@@ -108,9 +115,7 @@ class ChunkStore:
         Not synced: a machine that crashes has them judged again. ``data`` is the run's bytes, no less.
         """
         expected = self.chunk_map.parity_digests(chunks) if parity else self.chunk_map.data_digests(chunks)
-        flags = bytearray(b"\1" * len(chunks))
-        for place in unlike(chunk_digests(data), expected):
-            flags[place] = 0
+        flags = flags_of(chunk_digests(data), expected)
         with _opened(self.parity if parity else self.tgz, write=True) as descriptor:
             for run in _runs(flags):
                 part = data[run.start * _CHUNK : run.stop * _CHUNK]
@@ -136,6 +141,9 @@ class ChunkStore:
         exact size. With ``heal_parity`` the parity of complete stripes is put right too. Whether the result will do is
         the caller's question: :meth:`RepairReport.require_complete`.
         """
+        from libreseed.adapters.chunks.stripe_repair import RepairFindings, StripeRepairer
+        from libreseed.repair.encoder import group_starts
+
         grid, m = self.chunk_map.grid, self.chunk_map.m
         heal_parity = heal_parity and self.parity is not None
         findings = RepairFindings(self.chunk_map, known)

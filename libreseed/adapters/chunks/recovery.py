@@ -8,7 +8,7 @@ blocks, in bounded memory; trio code calls it in a thread. ``docs/specification/
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,8 +90,10 @@ def store_of(space: Workspace, layout: TorrentLayout, chunk_map: ChunkMap) -> Ch
     return ChunkStore(chunk_map, space.swarm / layout.tgz.name, space.swarm / layout.parity.name)
 
 
-def runs_of(kind: Kind, origin: Origin, chunks: tuple[int, ...] | list[int] | range) -> list[Run]:
+def runs_of(kind: Kind, origin: Origin, chunks: Sequence[int]) -> list[Run]:
     """Ascending chunk numbers as journal runs."""
+    if isinstance(chunks, range) and chunks.step == 1 and chunks:
+        return [Run(kind, origin, chunks.start, len(chunks))]
     runs: list[Run] = []
     first = count = 0
     for chunk in chunks:

@@ -10,13 +10,12 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
-
-from libreseed.repair.encoder import StripeWindow
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from libreseed.repair.encoder import StripeWindow
 
 __all__ = ["Progress", "each_group", "read_row", "write_at"]
 
@@ -70,6 +69,8 @@ def each_group(
     if threads <= 1:
         pile.work(make_worker, progress)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(threads - 1) as pool:
         others = [pool.submit(pile.work, make_worker, None) for _ in range(threads - 1)]
         pile.work(make_worker, progress)

@@ -7,31 +7,17 @@ syncs what was written and only then reports it. Section 3.6 of the specificatio
 
 from __future__ import annotations
 
-import os
-
 from libreseed import limits
+from libreseed.adapters.chunks.chunk_runs import flags_of, read_at
 from libreseed.adapters.chunks.stripe_io import read_row, write_at
-from libreseed.repair.chunkmap import ChunkMap, chunk_digests, digests_of, unlike
+from libreseed.repair.chunkmap import ChunkMap, chunk_digests, digests_of
 from libreseed.repair.encoder import StripeWindow
 from libreseed.repair.plan import Verified, plan_repair
 from libreseed.repair.stripes import choose_shares, stripe_coder
 
-__all__ = ["RepairFindings", "StripeRepairer", "verify_run"]
+__all__ = ["RepairFindings", "StripeRepairer"]
 
 _CHUNK = limits.CHUNK_BYTES
-_PORTION_BYTES = 256 * _CHUNK  # what one read takes
-
-
-def verify_run(descriptor: int, offset: int, length: int, expected: bytes) -> bytearray:
-    """One byte per chunk of a run of a file: 1 if its BLAKE3 is the one in ``expected``, else 0 (missing bytes too)."""
-    flags = bytearray()
-    memory = memoryview(bytearray(min(_PORTION_BYTES, length)))
-    for at in range(0, length, _PORTION_BYTES):
-        portion = memory[: min(_PORTION_BYTES, length - at)]
-        got = _read_at(descriptor, portion, offset + at)
-        wanted = expected[32 * len(flags) : 32 * (len(flags) + -(-len(portion) // _CHUNK))]
-        flags += _flags(chunk_digests(portion[:got]), wanted)
-    return flags
 
 
 class RepairFindings:
@@ -86,7 +72,7 @@ class StripeRepairer:
         for row in range(self._grid.k):
             chunks = self._window.chunks(row)
             places = read_row(self._tgz, self._window, row)
-            flags = _flags(digests_of(places), self._map.data_digests(chunks))
+            flags = flags_of(digests_of(places), self._map.data_digests(chunks))
             self._findings.verified.data[chunks.start : chunks.stop] = flags
             at = flags.find(0)
             while at >= 0:
@@ -98,8 +84,8 @@ class StripeRepairer:
         window, m = self._window, self._m
         chunks = range(window.first * m, (window.first + window.count) * m)
         memory = self._parity[: len(chunks) * _CHUNK]
-        got = _read_at(self._parity_file, memory, window.parity_offset)
-        flags = _flags(chunk_digests(memory[:got]), self._map.parity_digests(chunks))
+        got = read_at(self._parity_file, memory, window.parity_offset)
+        flags = flags_of(chunk_digests(memory[:got]), self._map.parity_digests(chunks))
         self._findings.verified.parity[chunks.start : chunks.stop] = flags
 
     def _decode(self, at: int, stripe: int, bad_rows: list[int]) -> bool:
@@ -137,20 +123,3 @@ class StripeRepairer:
                 write_at(self._parity_file, memory[row * _CHUNK : (row + 1) * _CHUNK], j * _CHUNK)
                 self._findings.verified.parity[j] = 1
                 self._findings.repaired_parity.append(j)
-
-
-def _flags(actual: bytes, expected: bytes) -> bytearray:
-    flags = bytearray(b"\1") * (len(expected) // 32)
-    for at in unlike(actual, expected):
-        flags[at] = 0
-    return flags
-
-
-def _read_at(descriptor: int, memory: memoryview, offset: int) -> int:
-    """Fill ``memory`` from ``offset`` on; returns how many bytes the file had."""
-    if descriptor < 0:
-        return 0
-    got = 0
-    while got < len(memory) and (more := os.preadv(descriptor, [memory[got:]], offset + got)):
-        got += more
-    return got

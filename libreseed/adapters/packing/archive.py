@@ -18,7 +18,6 @@ from typing import BinaryIO
 from blake3 import blake3
 
 from libreseed.adapters.files.confine import ConfinedDirectory
-from libreseed.adapters.packing.archive_build import ArchiveReport, write_archive
 from libreseed.adapters.packing.archive_pipe import ArchivePipe, Source
 from libreseed.errors import ContentRejected
 from libreseed.ids import Blake3Digest, Sha256Digest
@@ -29,12 +28,10 @@ from libreseed.package.minimal import MinimalManifest
 from libreseed.package.paths import MANIFEST_PATH
 
 __all__ = [
-    "ArchiveReport",
     "ExtractReport",
     "check_infohash",
     "extract_archive",
     "verify_archive",
-    "write_archive",
 ]
 
 _READ_BYTES = 2**20

@@ -17,7 +17,7 @@ from pathlib import Path
 from libreseed import limits
 from libreseed.adapters.chunks.repair_files import RepairFiles, make_repair_files
 from libreseed.adapters.files.watcher import Tally, Watcher
-from libreseed.adapters.packing.archive import ArchiveReport, write_archive
+from libreseed.adapters.packing.archive_build import ArchiveReport, write_archive
 from libreseed.adapters.packing.gzip_stream import default_threads
 from libreseed.adapters.packing.tree import Tree, collect
 from libreseed.adapters.release.release_folder import SUFFIXES, ReleaseFiles

@@ -8,7 +8,7 @@ and file IO run in threads. Write order: a chunk is hashed from the disk, then j
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -288,12 +288,12 @@ class ContentFetch:
                 batch, self._pending = _portion(self._pending)
                 probes, self._probes = self._probes, []
                 results = await trio.to_thread.run_sync(_verify_batch, self._store, batch + probes)
-                for kind, chunks, flags in results[: len(batch)]:
-                    bad = [chunk for chunk, flag in zip(chunks, flags, strict=True) if not flag]
-                    self.plan.chunks_bad(kind, bad)
-                    self._count(kind, Origin.SWARM, chunks, flags)
-                for kind, chunks, flags in results[len(batch) :]:
-                    self._count(kind, Origin.PEER, chunks, flags)
+                with self.ledger.together():
+                    for kind, chunks, flags in results[: len(batch)]:
+                        self.plan.chunks_bad(kind, [chunks[at] for at, flag in enumerate(flags) if not flag])
+                        self._count(kind, Origin.SWARM, chunks, flags)
+                    for kind, chunks, flags in results[len(batch) :]:
+                        self._count(kind, Origin.PEER, chunks, flags)
                 self._busy = False
                 self._report()
             self._wake()
@@ -421,9 +421,9 @@ def _portion(pending: list[tuple[Kind, range]]) -> tuple[list[tuple[Kind, range]
     return pending, []
 
 
-def _verify_batch(store: ChunkStore, batch: Iterable[tuple[Kind, range]]) -> list[tuple[Kind, range, bytearray]]:
-    judges = {Kind.DATA: store.verify_data, Kind.PARITY: store.verify_parity}
-    return [(kind, run, judges[kind](run)) for kind, run in batch]
+def _verify_batch(store: ChunkStore, batch: Sequence[tuple[Kind, range]]) -> list[tuple[Kind, range, bytearray]]:
+    data = iter(store.verify_data_runs([run for kind, run in batch if kind is Kind.DATA]))
+    return [(kind, run, next(data) if kind is Kind.DATA else store.verify_parity(run)) for kind, run in batch]
 
 
 def _read_at(path: Path, offset: int, length: int) -> bytes:

@@ -92,8 +92,9 @@ class EventChannel(trio.abc.ReceiveChannel[TorrentEvent]):
         """Add an event without ever waiting; called by the alert task."""
         if self._closed:
             return
+        if not self._waiting:  # else the reader is told already, or has not come back for the rest
+            self._notify()
         self._waiting[_merge_key(event)] = event
-        self._notify()
 
     def end(self) -> None:
         """No more events will come; called by the session. What waits can still be read."""
