@@ -21,6 +21,7 @@ pages. A second run changes nothing. Hidden files are left alone."""
 _EXAMPLES = """\
   libreseed-mirror integrity ./site
   libreseed-mirror integrity ./site --check
+  libreseed-mirror integrity ./site --component 'js/*.js' --component '*.wasm'
   libreseed-mirror integrity ./site --print --no-recovery"""
 
 
@@ -41,7 +42,8 @@ def add_parser(commands: argparse._SubParsersAction[CommandParser]) -> None:
         "--component",
         action="append",
         metavar="PATTERN",
-        help="file names that are components (default: *.js *.mjs *.wasm *.bin); may be repeated",
+        help="files that are components, by name, or by path if there is a slash in it (default: *.js *.mjs *.wasm "
+        "*.bin); may be repeated",
     )
     add_json_flag(parser)
     parser.set_defaults(command=lambda: integrity)

@@ -38,7 +38,10 @@ _PAGES = ("*.html", "*.htm", "*.xhtml")
 
 @dataclass(frozen=True, slots=True)
 class SiteRules:
-    """Which files are components (patterns of their names), and whether they get recovery files."""
+    """Which files are components, and whether they get recovery files.
+
+    Patterns are those of file names, or of whole paths if there is a slash in them.
+    """
 
     patterns: tuple[str, ...] = COMPONENT_PATTERNS
     recovery: bool = True
@@ -225,9 +228,13 @@ def _raise(error: OSError) -> None:
 
 def _components(files: Collection[str], rules: SiteRules) -> list[str]:
     """The files that the rules name, without the recovery files of others."""
-    matching = [path for path in files if any(fnmatchcase(path.rpartition("/")[2], each) for each in rules.patterns)]
+    matching = [path for path in files if any(_matches(path, pattern) for pattern in rules.patterns)]
     copies = {recovery_path(path) for path in matching}
     return [path for path in matching if path not in copies]
+
+
+def _matches(path: str, pattern: str) -> bool:
+    return fnmatchcase(path if "/" in pattern else path.rpartition("/")[2], pattern)
 
 
 def _pages(files: Collection[str]) -> list[str]:

@@ -1,0 +1,2 @@
+// Says hello.
+document.querySelector("#legacy .stage").textContent = "hello";
