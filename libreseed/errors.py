@@ -83,7 +83,7 @@ class LibreSeedError(Exception):
             "reason": self.reason,
             "exit": self.exit_code,
             "step": self.step,
-            **({"check": self.evidence["check"]} if "check" in self.evidence else {}),
+            **{name: self.evidence[name] for name in ("check", "checks") if name in self.evidence},
             "message": self.message,
             "remedy": self.remedy,
             **({"details": list(self.details)} if self.details else {}),

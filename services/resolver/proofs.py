@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
-from libreseed import limits
 from libreseed.adapters.command.console import Progress
 from libreseed.adapters.resolving.store import Store
 from libreseed.resolve.policy import Policy
@@ -26,7 +26,6 @@ from libreseed.resolve.request import Request
 if TYPE_CHECKING:
     from libreseed.adapters.silexium.proof_collector import Proven
     from libreseed.adapters.silexium.proof_source import ProofSource
-    from libreseed.silexium.bitcoin_headers import HeaderSource
     from libreseed.silexium.trust_policy import SilexiumPolicy
 
 __all__ = ["ProofOptions", "collect_proofs", "require_no_conflict", "still_proven"]
@@ -39,7 +38,7 @@ def _now() -> int:
 @dataclass(frozen=True, slots=True)
 class ProofOptions:
     """Where the proofs come from: ``bundle`` (a file), then ``sources`` in order (URLs or folders); ``headers`` are
-    files of block headers, ``now`` gives Unix seconds."""
+    places with block headers, ``now`` gives Unix seconds."""
 
     bundle: Path | None = None
     sources: tuple[str, ...] = ()
@@ -51,6 +50,7 @@ async def collect_proofs(
     options: ProofOptions, request: Request, policy: Policy, store: Store, progress: Progress
 ) -> Proven:
     """Checks 10.1 to 10.11 of the requested release; raises exit 40, or 11 when no source answers."""
+    from libreseed.adapters.silexium.header_sources import open_headers
     from libreseed.adapters.silexium.proof_collector import ProofCollector
     from libreseed.adapters.silexium.trust_memory import TrustMemory
 
@@ -59,7 +59,7 @@ async def collect_proofs(
     now = options.now()
     async with AsyncExitStack() as stack:
         sources = await _sources(options, request, stack)
-        chains = await trio.to_thread.run_sync(_chains, options.headers, demanded, now)
+        chains = await trio.to_thread.run_sync(partial(open_headers, options.headers, demanded.time, now=now))
         memory = TrustMemory(store.root)
         collector = ProofCollector(demanded, request.release, memory, now, chains, progress.note)
         return await collector.collect(sources)
@@ -105,15 +105,6 @@ async def _sources(options: ProofOptions, request: Request, stack: AsyncExitStac
     client = await stack.enter_async_context(HttpClient(HttpClientOptions(total=60.0)))
     by_name: dict[str, ProofSource] = {url: HttpSource(client, url) for url in urls}
     return [by_name.get(named, FolderSource(Path(named).expanduser())) for named in options.sources]
-
-
-def _chains(headers: Sequence[Path], policy: SilexiumPolicy, now: int) -> list[HeaderSource]:
-    """Header files: raw headers of 80 bytes each, from the genesis block on."""
-    from libreseed.adapters.files.bounded_file import read_bounded
-    from libreseed.silexium.bitcoin_headers import HEADER_BYTES, HeaderChain
-
-    clock, most = policy.time, HEADER_BYTES * limits.BITCOIN_HEADERS
-    return [HeaderChain.read(clock.network, 0, read_bounded(path, most), now=now, pins=clock.pins) for path in headers]
 
 
 def _policy(policy: Policy) -> SilexiumPolicy:

@@ -18,6 +18,8 @@ from libreseed.adapters.command.console import CommandParser, Report, add_json_f
 from libreseed.errors import NotFound, UsageFault
 from libreseed.reasons import Exit
 
+from .verify import add_parser as add_verify
+
 if TYPE_CHECKING:
     from libreseed.resolve.trust import Pins
 
@@ -29,7 +31,8 @@ _EXAMPLES = """\
   libreseed demo                                   the whole main job on this machine, with damage and repair
   libreseed demo ~/project                         the same with a directory of yours
   libreseed trust add hello ed25519:KEY            believe this publisher for the name hello
-  libreseed install hello@1.0.0 --no-silexium      find, download, verify and install it
+  libreseed install hello@1.0.0                    find, download, verify and install it
+  libreseed verify --bundle hello@1.0.0.silexium.json --explain
   libreseed list                                   what is installed
 """
 
@@ -57,6 +60,7 @@ def _parser() -> CommandParser:
     _add_list(verbs)
     _add_uninstall(verbs)
     _add_trust(verbs)
+    add_verify(verbs)
     return parser
 
 

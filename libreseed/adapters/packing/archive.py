@@ -30,6 +30,7 @@ from libreseed.package.paths import MANIFEST_PATH
 __all__ = [
     "ExtractReport",
     "check_infohash",
+    "examine_archive",
     "extract_archive",
     "verify_archive",
 ]
@@ -75,6 +76,12 @@ def verify_archive(
         check_infohash(source, minimal)
     with ArchivePipe(source) as pipe:
         return _Judge(minimal, None, progress).run(pipe).manifest
+
+
+def examine_archive(source: Source) -> ExtractReport:
+    """Steps 8 and 9 without writing and without a minimal manifest: the archive against itself. Raises as above."""
+    with ArchivePipe(source) as pipe:
+        return _Judge(None, None, None).run(pipe)
 
 
 def extract_archive(

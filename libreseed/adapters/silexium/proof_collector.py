@@ -19,7 +19,7 @@ from libreseed.adapters.silexium.proof_source import BundleFile, ProofSource, bu
 from libreseed.adapters.silexium.trust_memory import Remembered, TrustMemory
 from libreseed.errors import LibreSeedError, LocalFault, ProofRejected, TransportFault
 from libreseed.ids import ReleaseId
-from libreseed.resolve.proofs import required_growth
+from libreseed.resolve.proofs import check_rows, required_growth
 from libreseed.silexium.bitcoin_headers import HeaderSource
 from libreseed.silexium.bundle import Bundle, parse_bundle
 from libreseed.silexium.bundle_check import verify_documents
@@ -31,7 +31,7 @@ from libreseed.silexium.signed_note import SignedNote
 from libreseed.silexium.tiles import HASH_BYTES, Tile, TileNodes
 from libreseed.silexium.tree_head import TreeHead
 from libreseed.silexium.trust_policy import SilexiumPolicy
-from libreseed.silexium.verification import ReleaseVerification
+from libreseed.silexium.verification import ReleaseVerification, TrustedRelease
 
 __all__ = ["ProofCollector", "Proven"]
 
@@ -115,8 +115,7 @@ class ProofCollector:
         bundle = parse_bundle(data)
         for _ in range(limits.PROOF_ATTEMPTS):
             verification = ReleaseVerification(self.policy, self.release, now=self.now)
-            check = partial(verify_documents, verification, bundle, self.chains)
-            trusted = await trio.to_thread.run_sync(check)
+            trusted = await trio.to_thread.run_sync(self._documents, verification, bundle)
             if trusted.log is None or trusted.entry is None:
                 raise AssertionError("10.8 and 10.9 have passed")
             known = await trio.to_thread.run_sync(self.memory.recall, trusted.log.identity, self.release)
@@ -128,6 +127,14 @@ class ProofCollector:
             if await trio.to_thread.run_sync(keep):
                 return verification
         raise LocalFault("storage.locked", f"other processes keep changing what is remembered below {self.memory.root}")
+
+    def _documents(self, verification: ReleaseVerification, bundle: Bundle) -> TrustedRelease:
+        """10.1 to 10.10; a refusal carries the checks that came before it, for the report."""
+        try:
+            return verify_documents(verification, bundle, self.chains)
+        except ProofRejected as error:
+            error.evidence = {**error.evidence, "checks": check_rows(verification.checks)}
+            raise
 
     async def _history(
         self,
@@ -142,6 +149,7 @@ class ProofCollector:
         try:
             verification.history(known.memory, proof, known.entry)
         except ProofRejected as error:
+            error.evidence = {**error.evidence, "checks": check_rows(verification.checks)}
             told = {"noticed": format_instant(self.now), "release": str(self.release), "source": source.name}
             conflict = error.evidence.get("conflict")
             if isinstance(conflict, HeadConflict):
