@@ -13,6 +13,7 @@ ROWS: tuple[Reason, ...] = (
         "storage.database",
     ),
     *rows(Exit.STORAGE, "Another process writes to the database: run it again later.", "storage.database-busy"),
+    *rows(Exit.STORAGE, "Another process writes to the folder: run it again later.", "storage.folder-busy"),
     *rows(Exit.STORAGE, "Use the version of LibreSeed that made the database, or a newer one.", "storage.schema"),
     *rows(Exit.CONFIGURATION, "Name the database of this log, or the key and origin of this database.", "config.log"),
     *rows(Exit.NOT_FOUND, "Ask for what the checkpoint covers.", "notfound.log"),

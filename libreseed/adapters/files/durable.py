@@ -23,6 +23,7 @@ from libreseed.errors import LocalFault
 
 __all__ = [
     "STAGING_PREFIX",
+    "DurableBatch",
     "durable_create",
     "durable_write",
     "publish_directory",
@@ -36,6 +37,7 @@ __all__ = [
 
 STAGING_PREFIX = ".libreseed-staging-"
 _SYNC_THREADS = 8
+_SYNC_EACH = 1000  # files of a batch that are synced one by one
 
 
 def durable_write(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -62,7 +64,7 @@ def durable_create(path: Path, data: bytes, mode: int = 0o644) -> None:
     sync_directory(path.parent)
 
 
-def _write_temporary(path: Path, data: bytes, mode: int) -> Path:
+def _write_temporary(path: Path, data: bytes, mode: int, *, sync: bool = True) -> Path:
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -70,11 +72,55 @@ def _write_temporary(path: Path, data: bytes, mode: int) -> Path:
             file.write(data)
             file.flush()
             os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     return temporary
+
+
+class DurableBatch:
+    """Files below ``root`` that become durable together: whoever says that they are there does so after ``commit``.
+
+    Each appears whole under its name at once; a crash before ``commit`` may leave any of them empty or absent.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folders: set[Path] = set()
+        self._files: list[Path] = []
+        self._many = False
+
+    def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        """Write or replace the file ``path``, a relative path of our own making."""
+        target = self._root / path
+        for folder in (target.parent, *target.parent.parents):
+            if folder in self._folders:
+                break
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self._folders.add(folder)
+            if folder == self._root:
+                break
+        temporary = _write_temporary(target, data, mode, sync=False)
+        try:
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        self._many = self._many or len(self._files) >= _SYNC_EACH
+        if not self._many:
+            self._files.append(target)
+
+    def commit(self) -> None:
+        """Everything written so far is on the disk on return."""
+        if self._many:
+            os.sync()  # one by one they would take a journal transaction for every few
+        else:
+            _sync_all(self._files, sorted(self._folders))
+        self._files.clear()
+        self._folders.clear()
+        self._many = False
 
 
 @contextlib.contextmanager
@@ -191,12 +237,16 @@ def sync_tree(root: Path) -> None:
     Several at once: each ``fsync`` waits for the disk's journal, and those that wait together share one write of it
     (446 files in 0.2 s instead of 1.6 s).
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     folders, files = [], []
     for folder, _, names in os.walk(root):
         folders.append(Path(folder))
         files += [Path(folder, name) for name in names]
+    _sync_all(files, folders)
+
+
+def _sync_all(files: list[Path], folders: list[Path]) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(_SYNC_THREADS) as pool:
         for _ in pool.map(sync_file, files):
             pass

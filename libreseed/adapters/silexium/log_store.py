@@ -23,7 +23,7 @@ from blake3 import blake3
 
 from libreseed import limits
 from libreseed.adapters.silexium.database import Database, Schema
-from libreseed.adapters.silexium.high_water import HighWater
+from libreseed.adapters.silexium.high_water import HighWater, require_fit
 from libreseed.errors import LocalFault, NotFound, ProofRejected, UsageFault
 from libreseed.ids import Blake3Digest, PublicKey, Signature
 from libreseed.keys.ed25519 import PrivateKey
@@ -39,7 +39,7 @@ __all__ = ["LOG_SCHEMA", "LogStore"]
 _TILE_BYTES = HASH_BYTES * limits.TILE_WIDTH
 _TREES = 4  # sizes for which computed nodes are kept
 # What entries are looked up by is the front of their hash: an index over whole hashes would outgrow the tiles. New ones
-# go to a small index, which is merged into the large one now and then: in that one they would touch every page each time.
+# go to a small index, which is merged into the large one now and then: there they would touch every page each time.
 _RECENT = 2**16
 _KEY = struct.Struct(">q")
 
@@ -96,7 +96,7 @@ class LogStore:
     def __init__(self, database: Database, identity: NamedKey) -> None:
         self.database = database
         self.identity = identity
-        self._high_water = HighWater(database.path, identity)
+        self.high_water = HighWater(database.path, identity)
         self._tail: tuple[_State, TileTail] | None = None  # owned by who is in a writing transaction
         self._trees: OrderedDict[int, TileNodes] = OrderedDict()
         self._trees_lock = threading.Lock()
@@ -128,10 +128,9 @@ class LogStore:
         """
         texts = _texts(entries)
         state = _state(connection)
-        self._high_water.require(state.size, lambda size: self._root_at(size, connection))
+        self.high_water.require(state.size, lambda size: self.root_in(connection, size))
         hashes = [blake3(entry).digest() for entry in entries]
-        keys = json.dumps([key for (key,) in map(_KEY.unpack_from, hashes)])
-        self._refuse_known(connection, hashes, keys)
+        self._refuse_known(connection, hashes)
         tail = self._tail_at(connection, state)
         self._tail = None  # until all of this has happened: a tail ahead of the database must not be used
         changed = tail.append(hashes)
@@ -143,7 +142,7 @@ class LogStore:
         connection.executemany("INSERT INTO log_entries VALUES(?, ?, ?)", zip(indices, hashes, texts, strict=True))
         connection.execute(
             "INSERT INTO log_index_recent SELECT value, ?2 + key FROM json_each(?1) ORDER BY value",
-            (keys, state.size),
+            (_keys(hashes), state.size),
         )
         if indices.stop // _RECENT > indices.start // _RECENT:
             connection.execute("INSERT INTO log_index SELECT * FROM log_index_recent ORDER BY entry_key, idx")
@@ -163,7 +162,7 @@ class LogStore:
             raise UsageFault("config.log", f"the log {self.identity.name} is signed with {self.identity.key}")
         with self.database.write() as connection:
             state = _state(connection)
-            self._high_water.require(state.size, lambda size: self._root_at(size, connection))
+            self.high_water.require(state.size, lambda size: self.root_in(connection, size))
             last = connection.execute("SELECT max(timestamp) FROM log_sth").fetchone()[0] or 0
             if now + limits.CLOCK_SKEW_SECONDS < last:
                 raise ProofRejected("silexium.clock", f"the clock says {now}, but the log has signed at {last}")
@@ -176,8 +175,18 @@ class LogStore:
             )
             # Before the commit: once anybody can see the head, the file knows it. If the process dies in between, the
             # file names a head of durable entries, which the next one to sign will fit.
-            self._high_water.raise_to(sth)
+            self.high_water.raise_to(sth)
         return sth
+
+    def note_shown(self, sth: SignedTreeHead) -> None:
+        """Remember a head of this log that somebody else has kept; raises ``silexium.shrunk`` if the database does not
+        have its tree, now and at every later append or signature."""
+        with self.database.write() as connection:
+            state = _state(connection)
+            shown = self.high_water.shown()
+            if shown is None or shown.size < sth.size:
+                self.high_water.raise_to(sth)
+            require_fit(sth, state.size, lambda size: self.root_in(connection, size))
 
     def add_cosignature(self, cosignature: Cosignature) -> None:
         """Keep a witness's cosignature of one of this log's heads; a newer one of the same key replaces it."""
@@ -247,7 +256,7 @@ class LogStore:
         """The root of the first ``size`` entries."""
         self._require_size(size)
         with self.database.read() as connection:
-            return self._root_at(size, connection)
+            return self.root_in(connection, size)
 
     def entry(self, index: int) -> bytes:
         """The bytes of entry ``index``; raises :class:`NotFound` ``notfound.log``."""
@@ -268,7 +277,7 @@ class LogStore:
         """The index of the entry with this hash, or None."""
         query = "SELECT 1 FROM log_entries WHERE idx = ? AND entry_hash = ?"
         with self.database.read() as connection:
-            for index in _indices(connection, json.dumps([_key(digest.raw)])):
+            for index in self.indices_in(connection, [digest.raw]):
                 if connection.execute(query, (index, digest.raw)).fetchone():
                     return index
         return None
@@ -305,11 +314,11 @@ class LogStore:
             raise LocalFault("storage.database", f"{self.database.path}: the tiles do not lead to the stored root")
         return tail
 
-    def _refuse_known(self, connection: sqlite3.Connection, hashes: Sequence[bytes], keys: str) -> None:
+    def _refuse_known(self, connection: sqlite3.Connection, hashes: Sequence[bytes]) -> None:
         if len(set(hashes)) != len(hashes):
             raise ProofRejected("silexium.logged", "one entry is given twice")
         wanted = set(hashes)
-        for index in _indices(connection, keys):
+        for index in self.indices_in(connection, hashes):
             digest = connection.execute("SELECT entry_hash FROM log_entries WHERE idx = ?", (index,)).fetchone()[0]
             if digest in wanted:
                 message = f"the log has this entry already, at {index}"
@@ -329,7 +338,19 @@ class LogStore:
         with self.database.read() as connection:
             return _tile(connection, tile)
 
-    def _root_at(self, size: int, connection: sqlite3.Connection) -> bytes:
+    @staticmethod
+    def indices_in(connection: sqlite3.Connection, hashes: Sequence[bytes]) -> list[int]:
+        """Where entries are whose hashes begin as these do: candidates."""
+        query = (
+            "WITH wanted(entry_key) AS MATERIALIZED (SELECT value FROM json_each(?) ORDER BY value) "
+            "SELECT idx FROM wanted CROSS JOIN log_index USING(entry_key) UNION ALL "
+            "SELECT idx FROM wanted CROSS JOIN log_index_recent USING(entry_key)"
+        )
+        return [index for (index,) in connection.execute(query, (_keys(hashes),))]
+
+    @staticmethod
+    def root_in(connection: sqlite3.Connection, size: int) -> bytes:
+        """The root of the first ``size`` entries, within the caller's snapshot or transaction."""
         nodes = TileNodes(lambda tile: _tile(connection, tile), size, cached_tiles=16)
         return CompactRange.from_nodes(nodes.node, size).root
 
@@ -355,16 +376,6 @@ def _tile(connection: sqlite3.Connection, tile: Tile) -> bytes:
     return bytes(row[0][: HASH_BYTES * tile.width])
 
 
-def _indices(connection: sqlite3.Connection, keys: str) -> list[int]:
-    """Where entries are whose hashes begin as ``keys`` (a JSON list) say."""
-    query = (
-        "WITH wanted(entry_key) AS MATERIALIZED (SELECT value FROM json_each(?) ORDER BY value) "
-        "SELECT idx FROM wanted CROSS JOIN log_index USING(entry_key) UNION ALL "
-        "SELECT idx FROM wanted CROSS JOIN log_index_recent USING(entry_key)"
-    )
-    return [index for (index,) in connection.execute(query, (keys,))]
-
-
 def _texts(entries: Sequence[bytes]) -> list[str]:
     """The entries as texts: so they are kept, and so ``sqlite3 .dump`` shows them."""
     if not all(1 <= len(entry) <= limits.LOG_ENTRY_BYTES and b"\x00" not in entry for entry in entries):
@@ -375,5 +386,6 @@ def _texts(entries: Sequence[bytes]) -> list[str]:
         raise ProofRejected("silexium.entry", "an entry is not UTF-8") from error
 
 
-def _key(entry_hash: bytes) -> int:
-    return int(_KEY.unpack_from(entry_hash)[0])
+def _keys(entry_hashes: Sequence[bytes]) -> str:
+    """What entries are looked up by, as a JSON list."""
+    return json.dumps([key for (key,) in map(_KEY.unpack_from, entry_hashes)])
