@@ -54,6 +54,7 @@ ROWS: tuple[Reason, ...] = (
         "Give block headers from a Bitcoin node or another mirror; these are damaged, forged or of another chain.",
         "silexium.header",
         "silexium.header-bits",
+        "silexium.header-branch",
         "silexium.header-link",
         "silexium.header-pin",
         "silexium.header-root",
@@ -126,7 +127,7 @@ ROWS: tuple[Reason, ...] = (
     ),
     *rows(
         Exit.SILEXIUM_REJECTED,
-        "The calendar's answer is of no use; others are asked meanwhile. Drop it from the configuration if it stays so.",
+        "The calendar's answer is of no use; others are asked meanwhile. Drop it from the configuration if it lasts.",
         "silexium.calendar",
     ),
     *rows(Exit.NOT_FOUND, "Hand the attestation in first; stamps are only kept of what was.", "silexium.not-queued"),
@@ -135,4 +136,10 @@ ROWS: tuple[Reason, ...] = (
         "Name more time stamp authorities or calendars, or demand fewer stamps.",
         "config.stamps",
     ),
+    *rows(
+        Exit.STORAGE,
+        "Move the files of headers away and import the headers again: they can be had from any Bitcoin node.",
+        "storage.headers",
+    ),
+    *rows(Exit.CONFIGURATION, "Name the node's cookie file, or give user and password as it demands.", "config.node"),
 )

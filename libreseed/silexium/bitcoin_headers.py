@@ -13,6 +13,7 @@ Transactions and blocks are not looked at. Specification: ``silexium.md``, 4.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -28,8 +29,10 @@ __all__ = [
     "HeaderChain",
     "HeaderSource",
     "Network",
+    "digest_of",
     "judge_block",
     "mine_header",
+    "work_of",
 ]
 
 HEADER_BYTES = 80
@@ -170,10 +173,7 @@ class HeaderChain:
     @property
     def work(self) -> int:
         """Expected hashes that it stands for: of two chains from one pinned header the larger one is Bitcoin's."""
-        total = 0
-        for height in range(self.base, self.tip + 1):
-            total += 2**256 // (_target(self._number(height, _BITS_AT)) + 1)
-        return total
+        return work_of(bytes(self._buffer))
 
     def extend(self, data: bytes, *, now: int) -> None:
         """Add headers; ``now`` in Unix seconds. A chain without a pinned header is refused as a whole.
@@ -253,6 +253,17 @@ class HeaderChain:
     def _number(self, height: int, offset: int) -> int:
         start = (height - self.base) * HEADER_BYTES + offset
         return int.from_bytes(self._buffer[start : start + 4], "little")
+
+
+def digest_of(raw: bytes) -> bytes:
+    """The hash of one header, in internal byte order: what the next one links to, and what a pin is."""
+    return _sha256d(raw)
+
+
+def work_of(data: bytes) -> int:
+    """Expected hashes that a run of headers stands for; what they claim is not checked."""
+    counts = Counter(data[at : at + 4] for at in range(_BITS_AT, len(data), HEADER_BYTES))
+    return sum(count * (2**256 // (_target(int.from_bytes(bits, "little")) + 1)) for bits, count in counts.items())
 
 
 def judge_block(raw: bytes, height: int, merkle_root: bytes, *, confirmations: int, needed: int) -> int:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from libreseed.adapters.command.console import CommandParser, Report, add_json_flag, add_version_flag, run_command
 
-from . import attest, key
+from . import attest, headers, key
 from .commands import Commands, Handler
 
 __all__ = ["main"]
 
-_COMMANDS = (key, attest)
+_COMMANDS = (key, attest, headers)
 _EXAMPLES = """\
   libreseed-silexium key new --out author.key
   libreseed-silexium attest author releases/hello@1.0.0/hello@1.0.0.tgz --key author.key
