@@ -6,6 +6,7 @@ folders in the static layout of a log. ``Draft`` (tests/silexium_support) makes 
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from libreseed.adapters.resolving.installed import uninstall
 from libreseed.adapters.resolving.store import Store
 from libreseed.adapters.silexium.trust_memory import Remembered, TrustMemory
 from libreseed.ids import ReleaseId
+from libreseed.keys.ed25519 import PrivateKey
 from libreseed.resolve.policy import Policy
 from libreseed.resolve.request import Request
 from libreseed.silexium.bundle import Bundle
@@ -30,7 +32,7 @@ from services.resolver.flow import Options, resolve
 from services.resolver.outcome import Outcome
 from services.resolver.proofs import ProofOptions
 from tests.resolver_support import KEY, Sample
-from tests.silexium_support import KEYS, LOG, LOGGED, NOW, Draft, MemoryLog, digest, manifest, policy
+from tests.silexium_support import KEYS, LOG, LOGGED, NOW, Draft, MemoryLog, digest, manifest, policy, roots
 
 AUTHOR_IS_PACKAGER = {**KEYS, Role.AUTHOR: KEY}
 
@@ -82,6 +84,32 @@ def put_bundle(bundle: Bundle, folder: Path, release: str = "sample@1.0.0") -> P
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(bundle.data)
     return folder
+
+
+LONG_AGO = 1_700_000_000  # for commands, which have this machine's clock
+
+
+def settled_draft(sample: Sample, **changes: object) -> Draft:
+    """Proofs that were good years ago and still are."""
+    times: dict[str, object] = {
+        "created": dict.fromkeys(Role, LONG_AGO),
+        "stamped": LONG_AGO + 60,
+        "block_time": LONG_AGO + 3600,
+        "logged": LONG_AGO + 7200,
+    }
+    return draft(sample, **(times | changes))
+
+
+def write_policy(path: Path, *, author: PrivateKey = KEYS[Role.AUTHOR], **more: object) -> Path:
+    """The policy of ``silexium_support`` as a file; ``more`` are members of its ``[silexium]`` table."""
+    keys = {**KEYS, Role.AUTHOR: author}
+    table: dict[str, object] = {
+        "keys": [{"key": str(key.public), "roles": [str(role)]} for role, key in keys.items()],
+        "logs": [{"origin": LOG.name, "key": str(LOG.key)}],
+        "time": {"network": "regtest", "tsas": [{"name": "tsa0", "root": roots()[0].pem.decode()}]},
+    }
+    path.write_text(json.dumps({"patience-seconds": 2, "silexium": table | more}))
+    return path
 
 
 @dataclass
