@@ -36,10 +36,12 @@ class ScriptTag:
 
 
 def recovery_path(path: str) -> str:
-    """Where the recovery file of ``path`` is, unless its tag says otherwise: ``js/core.js``, ``js/core.part.1.js``."""
-    folder, slash, name = path.rpartition("/")
-    stem, dot, suffix = name.rpartition(".")
-    return folder + slash + (f"{stem}.part.1{dot}{suffix}" if stem else f"{name}.part.1")
+    """Where the recovery file of ``path``, whose name has a suffix, is unless its tag says otherwise.
+
+    That of ``js/core.js`` is ``js/core.part.1.js``. The loader has the same rule.
+    """
+    stem, dot, suffix = path.rpartition(".")
+    return f"{stem}.part.1{dot}{suffix}"
 
 
 def find_scripts(page: str, path: str) -> list[ScriptTag]:

@@ -91,7 +91,7 @@ def plan_site(root: Path, rules: SiteRules) -> SitePlan:
     copies: dict[str, str] = {}
     for path in _components(files, rules):
         (digest, size), copy = _digest(root, path), recovery_path(path)
-        if not rules.recovery or size > limits.WEB_COMPONENT_BYTES or path.rpartition("/")[2] == _LOADER:
+        if not rules.recovery or size > limits.WEB_COMPONENT_BYTES or not _recoverable(path):
             manifest[path] = IntegrityEntry(Integrity(digest), size)
             continue
         manifest[path] = IntegrityEntry(Integrity(digest, digest), size, recovery=(path, copy))
@@ -116,6 +116,12 @@ def apply_plan(plan: SitePlan) -> None:
         _write(plan.root, copy, data)
     for path, data in plan.writes.items():
         _write(plan.root, path, data)
+
+
+def _recoverable(path: str) -> bool:
+    """Whether the loader would find the recovery file by itself, for which the name needs a suffix."""
+    name = path.rpartition("/")[2]
+    return name != _LOADER and "." in name
 
 
 def _write(root: Path, path: str, data: bytes) -> None:
@@ -229,7 +235,7 @@ def _raise(error: OSError) -> None:
 def _components(files: Collection[str], rules: SiteRules) -> list[str]:
     """The files that the rules name, without the recovery files of others."""
     matching = [path for path in files if any(_matches(path, pattern) for pattern in rules.patterns)]
-    copies = {recovery_path(path) for path in matching}
+    copies = {recovery_path(path) for path in matching if _recoverable(path)}
     return [path for path in matching if path not in copies]
 
 
