@@ -10,17 +10,22 @@ from collections.abc import Sequence
 
 from libreseed.adapters.command.console import CommandParser, Report, add_json_flag, add_version_flag, run_command
 
-from . import attest, headers, key
+from . import attest, headers, ingest, init, key, log, policy, releases, serve
 from .commands import Commands, Handler
 
 __all__ = ["main"]
 
-_COMMANDS = (key, attest, headers)
+_COMMANDS = (init, key, attest, ingest, releases, serve, policy, log, headers)
 _EXAMPLES = """\
   libreseed-silexium key new --out author.key
   libreseed-silexium attest author releases/hello@1.0.0/hello@1.0.0.tgz --key author.key
   libreseed-silexium attest tests releases/hello@1.0.0.silexium --key tests.key --author ed25519:... \\
-    --suite ci-42 --result pass"""
+    --suite ci-42 --result pass
+  libreseed-silexium init ./log --origin localhost/silexium-b3 --embedded
+  libreseed-silexium key trust --config ./log ed25519:... --role author
+  libreseed-silexium ingest --config ./log releases/hello@1.0.0.silexium
+  libreseed-silexium serve --config ./log
+  libreseed-silexium policy --config ./log"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from blake3 import blake3
 
 from libreseed import limits
-from libreseed.adapters.silexium.database import Database, Schema
+from libreseed.adapters.silexium.database import Database
 from libreseed.adapters.silexium.high_water import HighWater, require_fit
+from libreseed.adapters.silexium.log_schema import LOG_SCHEMA
 from libreseed.errors import LocalFault, NotFound, ProofRejected, UsageFault
 from libreseed.ids import Blake3Digest, PublicKey, Signature
 from libreseed.keys.ed25519 import PrivateKey
@@ -34,7 +35,7 @@ from libreseed.silexium.merkle import BLAKE3_TREE, CompactRange
 from libreseed.silexium.tiles import HASH_BYTES, Tile, TileNodes, TileTail, write_entries
 from libreseed.silexium.tree_head import Checkpoint, Cosignature, NamedKey, SignedTreeHead, TreeHead
 
-__all__ = ["LOG_SCHEMA", "LogStore"]
+__all__ = ["LOG_SCHEMA", "LogStore", "stored_identity"]
 
 _TILE_BYTES = HASH_BYTES * limits.TILE_WIDTH
 _TREES = 4  # sizes for which computed nodes are kept
@@ -42,44 +43,6 @@ _TREES = 4  # sizes for which computed nodes are kept
 # go to a small index, which is merged into the large one now and then: there they would touch every page each time.
 _RECENT = 2**16
 _KEY = struct.Struct(">q")
-
-LOG_SCHEMA = Schema(
-    "log",
-    (
-        (
-            "entries, tiles, heads",
-            """
-            CREATE TABLE log_entries(idx INTEGER PRIMARY KEY, entry_hash BLOB NOT NULL, body TEXT NOT NULL) STRICT;
-            CREATE TABLE log_index(
-              entry_key INTEGER NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY(entry_key, idx)) STRICT, WITHOUT ROWID;
-            CREATE TABLE log_index_recent(
-              entry_key INTEGER NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY(entry_key, idx)) STRICT, WITHOUT ROWID;
-            CREATE TABLE log_tiles(
-              level INTEGER NOT NULL, idx INTEGER NOT NULL, hashes BLOB NOT NULL, PRIMARY KEY(level, idx)) STRICT;
-            CREATE TABLE log_state(
-              one INTEGER PRIMARY KEY CHECK(one = 1), origin TEXT NOT NULL, key BLOB NOT NULL,
-              size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
-            CREATE TABLE log_sth(
-              size INTEGER PRIMARY KEY, root BLOB NOT NULL, timestamp INTEGER NOT NULL, signature BLOB NOT NULL,
-              key BLOB NOT NULL) STRICT;
-            CREATE TABLE log_cosignatures(
-              size INTEGER NOT NULL REFERENCES log_sth(size), name TEXT NOT NULL, key BLOB NOT NULL,
-              time INTEGER NOT NULL, signature BLOB NOT NULL, PRIMARY KEY(size, key)) STRICT, WITHOUT ROWID;
-            CREATE TRIGGER log_entries_keep BEFORE DELETE ON log_entries
-              BEGIN SELECT RAISE(ABORT, 'the log takes no entry back'); END;
-            CREATE TRIGGER log_entries_stay BEFORE UPDATE ON log_entries
-              BEGIN SELECT RAISE(ABORT, 'the log changes no entry'); END;
-            CREATE TRIGGER log_sth_keep BEFORE DELETE ON log_sth
-              BEGIN SELECT RAISE(ABORT, 'the log takes no head back'); END;
-            CREATE TRIGGER log_sth_stay BEFORE UPDATE ON log_sth WHEN
-              NEW.size <> OLD.size OR NEW.root <> OLD.root OR NEW.timestamp < OLD.timestamp
-              BEGIN SELECT RAISE(ABORT, 'a size has one root, and time goes forward'); END;
-            CREATE TRIGGER log_state_grows BEFORE UPDATE ON log_state WHEN NEW.size < OLD.size
-              BEGIN SELECT RAISE(ABORT, 'the log never shrinks'); END;
-            """,
-        ),
-    ),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,6 +320,15 @@ class LogStore:
     def _require_size(self, size: int) -> None:
         if size > self.size:
             raise NotFound("notfound.log", f"the log does not have {size} entries yet")
+
+
+def stored_identity(database: Database) -> NamedKey:
+    """Whose log the database holds; raises ``notfound.log`` when it holds none yet."""
+    with database.read() as connection:
+        row = connection.execute("SELECT origin, key FROM log_state").fetchone()
+    if row is None:
+        raise NotFound("notfound.log", f"{database.path} holds no log yet")
+    return NamedKey(row[0], PublicKey(row[1]))
 
 
 def _state(connection: sqlite3.Connection) -> _State:
