@@ -17,6 +17,7 @@ ROWS: tuple[Reason, ...] = (
         "silexium.behind",
     ),
     *rows(Exit.SILEXIUM_REJECTED, "Ask the server itself, or another mirror.", "silexium.answer"),
+    *rows(Exit.NO_SOURCE, "Wait until the server has signed its first head.", "silexium.unready"),
     *rows(
         Exit.SILEXIUM_REJECTED,
         "A version is published once: give the changed release a new version.",

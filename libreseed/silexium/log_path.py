@@ -23,6 +23,7 @@ __all__ = [
     "EntryFile",
     "LogPath",
     "bundles_of_growth",
+    "covered_size",
     "parse_bodies",
     "parse_log_path",
     "write_bodies",
@@ -102,6 +103,15 @@ def parse_log_path(path: str) -> LogPath:
     if bundle.path != path:
         raise ProofRejected("silexium.tile", f"not a path of the log: {path!r:.100}")
     return bundle
+
+
+def covered_size(place: LogPath) -> int:
+    """The least size of a log that has everything at ``place``."""
+    if isinstance(place, EntryFile):
+        return place.index + 1
+    if isinstance(place, Tile):
+        return (place.index * _WIDTH + place.width) << 8 * place.level
+    return place.start + place.width
 
 
 def bundles_of_growth(old: int, new: int) -> list[tuple[int, int]]:

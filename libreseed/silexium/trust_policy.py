@@ -23,7 +23,7 @@ from libreseed.silexium.rfc3161 import TrustedTsa
 from libreseed.silexium.stamps import TimePolicy
 from libreseed.silexium.tree_head import NamedKey
 
-__all__ = ["SilexiumPolicy", "TrustedLog", "parse_silexium_policy"]
+__all__ = ["SilexiumPolicy", "TrustedLog", "parse_silexium_policy", "parse_time_policy"]
 
 _HEX64 = re.compile("[0-9a-f]{64}", re.ASCII)
 T = TypeVar("T")
@@ -74,7 +74,7 @@ def parse_silexium_policy(table: Table) -> SilexiumPolicy:
         return SilexiumPolicy(
             keys=Keyring(_each(table["keys"], "keys", _parse_key)),
             logs=_each(table["logs"], "logs", _parse_log),
-            time=_parse_time(_table(table["time"], "time")),
+            time=parse_time_policy(_table(table["time"], "time")),
             channels=None if channels is None else frozenset(_each(channels, "channels", _text)),
         )
     except Malformed as error:
@@ -129,7 +129,8 @@ def _parse_quorum(value: object, depth: int) -> Quorum:
     return Quorum(threshold, _each(table["members"], "witnesses.members", member))
 
 
-def _parse_time(table: Table) -> TimePolicy:
+def parse_time_policy(table: Table) -> TimePolicy:
+    """What the table ``time`` of a policy states; raises :class:`UsageFault` or :class:`Malformed`."""
     _closed(table, "time", ("tsas",), ("checkpoints", "max-lag-seconds", "network", "tsa-threshold"))
     network = _text(table.get("network", "mainnet"))
     if network not in NETWORKS:

@@ -1,4 +1,4 @@
-"""``key``: make and look at the Ed25519 keys of authors, tests, servers, logs and witnesses."""
+"""``key``: make and look at the Ed25519 keys of authors, tests, servers, logs and witnesses; say which are trusted."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from libreseed.adapters.command.console import Report
 from libreseed.errors import NotFound, UsageFault
 
 from .commands import Commands, add_subcommands
+from .trusted_keys import add_trust
 
 __all__ = ["add_parser"]
 
@@ -19,7 +20,7 @@ _EXAMPLES = """\
 
 
 def add_parser(commands: Commands) -> None:
-    """Register ``key new`` and ``key show``."""
+    """Register ``key new``, ``show``, ``trust``, ``revoke`` and ``list``."""
     inner = add_subcommands(commands, "key", summary="make and look at keys", examples=_EXAMPLES)
     new = inner.add_parser(
         "new",
@@ -42,6 +43,7 @@ def add_parser(commands: Commands) -> None:
     )
     show.add_argument("file", metavar="KEY", help="the key file")
     show.set_defaults(handler=_show)
+    add_trust(inner)
 
 
 def _new(arguments: argparse.Namespace) -> Report:

@@ -27,7 +27,7 @@ from libreseed.silexium.keyring import ROLES
 from libreseed.silexium.precedence import rank
 from libreseed.silexium.release_manifest import ReleaseManifest
 
-__all__ = ["CATALOGUE_SCHEMA", "NEXT", "Catalogue", "Progress", "ReleaseState"]
+__all__ = ["CATALOGUE_SCHEMA", "NEXT", "Catalogue", "Progress", "ReleaseState", "read_release"]
 
 
 class ReleaseState(StrEnum):
@@ -161,12 +161,12 @@ class Catalogue:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def waiting(self, state: ReleaseState, most: int) -> list[Progress]:
-        """Up to ``most`` releases in ``state``, those taken in first first."""
+    def waiting(self, state: ReleaseState, most: int, *, after: int = 0) -> list[Progress]:
+        """Up to ``most`` releases in ``state`` with numbers above ``after``, those taken in first first."""
         with self.database.read() as connection:
-            query = "SELECT id FROM versions WHERE state = ? ORDER BY id LIMIT ?"
-            numbers = [row[0] for row in connection.execute(query, (str(state), most))]
-            return [_read(connection, number) for number in numbers]
+            query = "SELECT id FROM versions WHERE state = ? AND id > ? ORDER BY id LIMIT ?"
+            numbers = [row[0] for row in connection.execute(query, (str(state), after, most))]
+            return [read_release(connection, number) for number in numbers]
 
     def find(self, release: ReleaseId) -> Progress | None:
         """The release in whatever state, or None."""
@@ -230,10 +230,11 @@ def _move(connection: sqlite3.Connection, number: int, state: ReleaseState, **co
 def _find(connection: sqlite3.Connection, release: ReleaseId) -> Progress | None:
     query = "SELECT versions.id FROM versions JOIN packages ON packages.id = package_id WHERE name = ? AND version = ?"
     row = connection.execute(query, (str(release.name), str(release.version))).fetchone()
-    return None if row is None else _read(connection, row[0])
+    return None if row is None else read_release(connection, row[0])
 
 
-def _read(connection: sqlite3.Connection, number: int) -> Progress:
+def read_release(connection: sqlite3.Connection, number: int) -> Progress:
+    """The release with this number, which exists."""
     name, version, state, staged_at, manifest, entry, log_index, refusal = connection.execute(
         "SELECT name, version, state, staged_at, data, entry, log_index, refusal FROM versions "
         "JOIN packages ON packages.id = package_id JOIN manifests ON hash = manifest_hash WHERE versions.id = ?",

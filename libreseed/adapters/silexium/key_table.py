@@ -66,7 +66,7 @@ class KeyTable:
             if connection.execute(query, (at, at, str(key_id))).rowcount != 1:
                 raise NotFound("notfound.key", f"no key has the id {key_id}")
 
-    def keys(self) -> list[TrustedKey]:
+    def listed(self) -> list[TrustedKey]:
         """All of them, revoked ones too, by key id."""
         with self.database.read() as connection:
             rows = connection.execute("SELECT * FROM keys ORDER BY key_id").fetchall()
@@ -74,7 +74,7 @@ class KeyTable:
 
     def keyring(self, server: PublicKey) -> Keyring:
         """What releases are verified against: the table, and the server's own key unless the table has it."""
-        keys = self.keys()
+        keys = self.listed()
         if all(key.public != server for key in keys):
             keys.append(TrustedKey(server, frozenset({Role.SERVER})))
         return Keyring(keys)

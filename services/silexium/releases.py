@@ -1,0 +1,45 @@
+"""``releases``: how far everything that was taken in is on its way to the log."""
+
+from __future__ import annotations
+
+import argparse
+
+from libreseed.adapters.command.console import Report
+
+from .commands import Commands
+from .site import add_site_flags, load_site
+
+__all__ = ["add_parser"]
+
+_STATES = ("staged", "pending", "complete", "logged", "refused")
+_MOST = 10_000
+
+
+def add_parser(commands: Commands) -> None:
+    """Register ``releases``."""
+    parser = commands.add_parser(
+        "releases",
+        help="show what was taken in, and how far it is",
+        description="List releases, the newest first, with their states: staged, pending (its stamps are under way), "
+        "complete, logged, or refused with the reason.",
+        examples="  libreseed-silexium releases --state pending\n  libreseed-silexium releases --json",
+    )
+    parser.add_argument("--state", choices=_STATES, help="only these")
+    parser.add_argument("--most", type=int, default=100, metavar="N", help="at most so many (%(default)s)")
+    add_site_flags(parser)
+    parser.set_defaults(handler=_releases)
+
+
+def _releases(arguments: argparse.Namespace) -> Report:
+    from libreseed.adapters.silexium.catalogue import ReleaseState
+
+    from .office import open_office
+
+    state = None if arguments.state is None else ReleaseState(arguments.state)
+    with open_office(load_site(arguments), create=False) as office:
+        found = office.catalogue.listing(state, min(max(arguments.most, 1), _MOST))
+        counts = office.catalogue.counts()
+    rows = [{"release": str(release), "state": str(state), "refusal": refusal} for release, state, refusal in found]
+    lines = [f"{row['state']:<9} {row['release']}{'  ' + row['refusal'] if row['refusal'] else ''}" for row in rows]
+    data = {"releases": rows, "counts": {str(state): count for state, count in counts.items()}}
+    return Report("\n".join(lines) if lines else "nothing was taken in yet", data)

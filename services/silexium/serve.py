@@ -1,0 +1,150 @@
+"""``serve``: the API, and the task that gets stamps and logs releases, until a signal says stop. silexium-api.md, 4.
+
+A composition root: it opens the database, unlocks the two keys, and wires stamps, log, answers and HTTP together. The
+log has a signed head before the first request is taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from contextlib import AsyncExitStack, closing
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from libreseed import limits
+
+from .commands import Commands
+from .site import add_site_flags, load_site
+
+if TYPE_CHECKING:
+    from libreseed.adapters.command.notify import Notifier
+    from libreseed.adapters.http.server import HttpServerOptions
+
+    from .office import Office
+    from .site import Site
+
+__all__ = ["add_parser", "run_server"]
+
+_LOG = logging.getLogger("libreseed.silexium")
+
+
+def add_parser(commands: Commands) -> None:
+    """Register ``serve``."""
+    parser = commands.add_parser(
+        "serve",
+        help="run the server",
+        description="Serve the API and the log, get stamps for what was taken in, and log it. Runs in the foreground "
+        "until SIGTERM or Ctrl-C; tells systemd when it is ready.",
+        examples="  libreseed-silexium serve --config /etc/libreseed/silexium.toml\n"
+        "  libreseed-silexium serve --config ./log --listen 127.0.0.1:0",
+    )
+    add_site_flags(parser)
+    parser.add_argument("--listen", metavar="H:P", help="where to serve (port 0: the system chooses; it is printed)")
+    parser.add_argument("--certificate", metavar="F", help="TLS: the certificate chain (PEM)")
+    parser.add_argument("--certificate-key", metavar="F", help="TLS: its key")
+    parser.add_argument("--embedded", metavar="DIR", help="be one's own authority and calendar; for tests")
+    parser.set_defaults(handler=_serve_command)
+
+
+def _serve_command(arguments: argparse.Namespace) -> None:
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    run_server(load_site(arguments))
+
+
+def run_server(site: Site) -> None:
+    """Serve until a signal; raises LibreSeedError when it cannot start or go on."""
+    from .office import open_office
+
+    with open_office(site) as office:
+        trio.run(_serve, office)
+    _LOG.info("stopped")
+
+
+async def _serve(office: Office) -> None:
+    from libreseed.adapters.command.notify import Notifier
+
+    notifier = Notifier()
+    async with AsyncExitStack() as stack, trio.open_nursery(strict_exception_groups=False) as nursery:
+        await nursery.start(_stop_on_signal, nursery.cancel_scope, notifier)
+        await _start(office, notifier, nursery, stack)
+
+
+async def _stop_on_signal(
+    scope: trio.CancelScope, notifier: Notifier, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        task_status.started()
+        async for number in signals:
+            _LOG.info("stopping on %s", signal.Signals(number).name)
+            notifier.stopping()
+            scope.cancel()
+            return
+
+
+async def _start(office: Office, notifier: Notifier, nursery: trio.Nursery, stack: AsyncExitStack) -> None:
+    from libreseed.adapters.http.connections import Connections
+    from libreseed.adapters.http.server import serve
+    from libreseed.adapters.silexium.answers import Answers
+    from libreseed.adapters.silexium.log_store import LogStore
+    from libreseed.adapters.silexium.publication import Publication
+
+    from .api import Api, build_app
+    from .office import wall_clock
+    from .pump import Pump
+    from .stamp_sources import open_stamp_sources
+    from .wake import WakeBell
+    from .wellbeing import Wellbeing
+
+    site = office.site
+    log = LogStore(office.database, site.log_identity())
+    stamps = await open_stamp_sources(office, stack)
+    publication = Publication(
+        office.catalogue,
+        log,
+        site.unlock("log-key"),
+        stamps.stamping,
+        policy=office.policy,
+        headers=stamps.headers,
+        head_seconds=int(site.head_seconds),
+        patience=int(site.patience_seconds),
+    )
+    office.policy()  # a mistake in the settings shows before anything is served
+    await office.database.run(publication.sign, wall_clock())
+    pump = Pump(publication, stack.enter_context(closing(WakeBell(site.database))))
+    connections = Connections(site.connections, site.connections_per_client, frozenset(site.trusted_proxies))
+    wellbeing = Wellbeing(office, pump, connections)
+    answers = Answers(log, headers=stamps.run, cosigned=site.cosigned)
+    api = Api(answers, office.database, wellbeing.keys, wellbeing.health, wellbeing.metrics)
+    app = wellbeing.counting(build_app(api))
+    urls = await nursery.start(partial(serve, app, _options(site), connections=connections))
+    nursery.start_soon(pump.run)
+    for url in urls:
+        _LOG.info("serving %s", url)
+    _LOG.info("ready: %s, %d entries", log.identity.name, log.size)
+    print(*urls, sep="\n", flush=True)  # for whoever chose port 0
+    notifier.ready(f"{log.size} entries")
+    await notifier.run_watchdog()
+
+
+def _options(site: Site) -> HttpServerOptions:
+    from libreseed.adapters.http.rate_limit import Rate
+    from libreseed.adapters.http.server import HttpServerOptions
+
+    return HttpServerOptions(
+        host=site.listen.host,
+        port=site.listen.port,
+        certfile=site.certificate,
+        keyfile=site.certificate_key,
+        connections=site.connections,
+        connections_per_client=site.connections_per_client,
+        max_body=limits.INSTALL_REQUEST_BYTES,
+        body_seconds=10.0,
+        rate=Rate(site.rate, site.burst),
+        trusted_proxies=frozenset(site.trusted_proxies),
+    )
