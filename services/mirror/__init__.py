@@ -1,1 +1,1 @@
-"""``libreseed-mirror``: the HTTPS mirror."""
+"""``libreseed-mirror``: gives verified releases to anybody over HTTPS, as a daemon or as static files."""

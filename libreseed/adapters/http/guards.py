@@ -9,6 +9,7 @@ Innermost to outermost the application sees: a body of at most ``max_body`` byte
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,9 @@ import trio
 from libreseed.adapters.http.connections import Connections
 from libreseed.adapters.http.rate_limit import RateLimiter
 
-__all__ = ["ASGI", "ClientGone", "Guard", "GuardOptions", "Message", "Receive", "Scope", "Send", "problem"]
+__all__ = ["ASGI", "ClientGone", "CutOff", "Guard", "GuardOptions", "Message", "Receive", "Scope", "Send", "problem"]
 
+_LOG = logging.getLogger("libreseed.http")
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -30,6 +32,10 @@ Seen = Callable[[Scope, int], None]
 
 class ClientGone(Exception):
     """Nobody reads the answer any more; ends the handler, never seen outside the server."""
+
+
+class CutOff(Exception):
+    """The answer cannot go on: what was begun is cut off, so that nobody takes it for whole; else it is a 503."""
 
 
 class _Refused(Exception):
@@ -81,6 +87,12 @@ class Guard:
                 await problem(exchange.send, refusal.status, refusal.reason, headers=[(b"connection", b"close")])
             else:
                 exchange.abort()
+        except CutOff as cause:
+            _LOG.warning("an answer is cut off: %s", cause)
+            if exchange.begun:
+                exchange.abort()
+            else:
+                await problem(exchange.send, 503, "http.cut-off", headers=[(b"retry-after", b"5")])
         except ClientGone:
             return
 

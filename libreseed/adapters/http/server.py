@@ -31,7 +31,7 @@ from libreseed.adapters.http.guards import ASGI, Guard, GuardOptions
 from libreseed.adapters.http.rate_limit import Rate, RateLimiter
 from libreseed.errors import LocalFault, UsageFault
 
-__all__ = ["HttpServerOptions", "serve", "server_tls"]
+__all__ = ["HttpServerOptions", "ServerTls", "serve"]
 
 _LOG = logging.getLogger("libreseed.http")
 _BACKLOG = 512
@@ -72,18 +72,21 @@ async def serve(
     options: HttpServerOptions,
     *,
     connections: Connections | None = None,
+    tls: ServerTls | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve ``app`` until cancelled; ``started`` gets the base URLs, one per address of the host.
 
-    ``connections`` lets the caller count what is open. Raises :class:`LocalFault` ``config.port`` when it cannot listen
+    ``connections`` lets the caller count what is open and share one count among several servers, ``tls`` lets it read
+    the certificate anew. Raises :class:`LocalFault` ``config.port`` when it cannot listen
     and ``config.tls`` for a certificate or key that cannot be used.
     """
     if connections is None:
         connections = Connections(options.connections, options.connections_per_client, options.trusted_proxies)
-    tls = server_tls(options)
+    if tls is None and options.certfile is not None and options.keyfile is not None:
+        tls = ServerTls(options.certfile, options.keyfile, http2=options.http2)
     listeners = await _listen(options)
-    door = _Door(app, options, connections, tls)
+    door = _Door(app, options, connections, tls.context if tls is not None else None)
     urls = [_url(listener, tls is not None) for listener in listeners]
     async with trio.open_nursery() as nursery:
         handlers = await nursery.start(door.shelter)
@@ -207,21 +210,27 @@ def _hypercorn_config(options: HttpServerOptions) -> Config:
     return config
 
 
-def server_tls(options: HttpServerOptions) -> ssl.SSLContext | None:
-    """The TLS context, at least TLS 1.2; None without a certificate. Raises LocalFault ``config.tls``."""
-    if options.certfile is None or options.keyfile is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # RFC 9113, 9.2.2
-    context.set_alpn_protocols(["h2", "http/1.1"] if options.http2 else ["http/1.1"])
-    try:
-        context.load_cert_chain(options.certfile, options.keyfile)
-    except (OSError, ssl.SSLError) as error:
-        message = f"cannot use the certificate {options.certfile} with the key {options.keyfile}: {error}"
-        raise LocalFault("config.tls", message) from error
-    return context
+class ServerTls:
+    """A server's TLS, at least 1.2, for its certificate and key; raises :class:`LocalFault` ``config.tls``."""
+
+    def __init__(self, certfile: Path, keyfile: Path, *, http2: bool = True) -> None:
+        self._files = (certfile, keyfile)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+        self.context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")  # RFC 9113, 9.2.2
+        self.context.set_alpn_protocols(["h2", "http/1.1"] if http2 else ["http/1.1"])
+        self.reload()
+
+    def reload(self) -> None:
+        """Read certificate and key anew, for handshakes to come; on a fault the present ones stay."""
+        certfile, keyfile = self._files
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certfile, keyfile, "")  # do they fit?
+            self.context.load_cert_chain(certfile, keyfile, "")  # a passphrase is never asked for
+        except (OSError, ssl.SSLError) as error:
+            message = f"cannot use the certificate {certfile} with the key {keyfile}: {error}"
+            raise LocalFault("config.tls", message) from error
 
 
 async def _listen(options: HttpServerOptions) -> list[trio.SocketListener]:
