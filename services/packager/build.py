@@ -7,7 +7,9 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from libreseed.adapters.command.console import Progress, Report, human_bytes
 from libreseed.adapters.command.keys import passphrase_source, signing_key
@@ -19,6 +21,9 @@ from libreseed.ids import PackageName, ReleaseId, Version
 from libreseed.package.manifest import OPTIONAL_TEXTS
 
 from .publishing import existing, too_late_to_interrupt, writing
+
+if TYPE_CHECKING:
+    from .release_set import SetOfRelease
 
 __all__ = ["build"]
 
@@ -35,19 +40,37 @@ def build(arguments: argparse.Namespace) -> Report:
     final = out / str(plan.release)
     if os.path.lexists(final):
         raise LocalFault("storage.exists", f"{final} exists already and is never replaced")
+    release_set = _release_set(arguments, plan, out)
     key = signing_key(arguments.key, passphrase_source(arguments.passphrase_file, os.environ), os.environ)
     with Progress(quiet=arguments.quiet) as progress:
         tree = collect_tree(root, progress, allow_git=arguments.allow_git, allow_secrets=arguments.allow_secrets)
         _refuse_own_output(tree, out)
         for folder in tree.empty_folders:
             progress.note(f"{folder}/ is empty and left out: a package holds files only")
-        with writing(final), existing(out, keep=not arguments.dry_run), staging_directory(out) as staging:
+        with ExitStack() as stack:
+            stack.enter_context(writing(final))
+            stack.enter_context(existing(out, keep=not arguments.dry_run))
+            staging = stack.enter_context(staging_directory(out))
             built = build_release(tree, plan, key, staging, progress)
+            if release_set is not None:
+                stack.enter_context(release_set.staged())
+                release_set.write(built, staging / f"{plan.release}.tgz", key)
             if not arguments.dry_run:
                 progress.phase("publishing")
                 with too_late_to_interrupt():
+                    if release_set is not None:
+                        release_set.publish()
                     publish_directory(staging, final)
-    return _report(built, tree, None if arguments.dry_run else final)
+    report = _report(built, tree, None if arguments.dry_run else final)
+    return report if release_set is None else release_set.told(report, published=not arguments.dry_run)
+
+
+def _release_set(arguments: argparse.Namespace, plan: ReleasePlan, out: Path) -> SetOfRelease | None:
+    if not (arguments.silexium or arguments.channel):
+        return None
+    from .release_set import SetOfRelease
+
+    return SetOfRelease.of(arguments, plan, out)
 
 
 def _plan(arguments: argparse.Namespace, environ: Mapping[str, str]) -> ReleasePlan:

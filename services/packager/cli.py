@@ -91,6 +91,12 @@ def _add_build(commands: _Commands[CommandParser]) -> CommandParser:
     parser.add_argument(
         "--dependency", action="append", default=[], metavar="NAME=RANGE", help="a dependency; may be repeated"
     )
+    parser.add_argument(
+        "--silexium",
+        action="store_true",
+        help="also write OUT/NAME@VERSION.silexium, signed as its author: what libreseed-silexium ingest takes",
+    )
+    parser.add_argument("--channel", metavar="C", help="with --silexium: the release's channel (default: stable)")
     parser.add_argument("--dry-run", action="store_true", help="do everything except publishing the folder")
     parser.add_argument("--allow-secrets", action="store_true", help="package files that look like private keys")
     parser.add_argument("--allow-git", action="store_true", help="package .git directories")

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from libreseed.adapters.silexium.release_set import measure_source, read_release_sheet
+from libreseed.ids import PublicKey
 from libreseed_services.packager.cli import main
 from tests.release_support import write_tree
 
@@ -465,6 +467,8 @@ def test_a_disk_that_dies_at_the_last_sync_leaves_nothing(
 _WAITING = """
 import sys, time
 from libreseed.adapters.release import release_build
+from libreseed.adapters.silexium.release_set import measure_source, read_release_sheet
+from libreseed.ids import PublicKey
 from libreseed_services.packager.cli import main
 def wait(*_, **__):
     print("ready", file=sys.stderr, flush=True)
@@ -690,3 +694,60 @@ def test_a_person_types_the_passphrase_twice(place: Path, second: str, code: int
     assert process.returncode == code, err
     assert (place / "typed").exists() == (code == 0)
     assert out.startswith("ed25519:") == (code == 0)
+
+
+# --- what a Silexium server takes in -------------------------------------------------------------------------------
+
+
+def test_build_writes_the_folder_of_a_silexium_server_only_when_asked(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    assert _build(place, "--silexium", "--license", "MIT", "--channel", "beta", "--json") == 0
+    report = _json(capsys)
+    out = place / "out"
+    assert sorted(os.listdir(out)) == ["hello@1.0.0", "hello@1.0.0.silexium"]
+    assert {path.name.removeprefix("hello@1.0.0") for path in (out / "hello@1.0.0").iterdir()} == SUFFIXES
+    made, sheet = read_release_sheet(out / "hello@1.0.0.silexium")
+    assert sorted(os.listdir(made.folder)) == ["hello@1.0.0.author.json", "hello@1.0.0.release.json", "release.toml"]
+    assert (sheet.channel, sheet.license, sheet.created_at) == ("beta", "MIT", 1_700_000_000)
+    manifest = made.build_manifest(sheet, measure_source(made.find_tgz()))
+    assert manifest.data == made.manifest.read_bytes()
+    attestation = made.read_author(manifest, PublicKey.parse(report["pubkey"]))  # the packager's key
+    assert report["silexium"] == {
+        "path": str(made.folder),
+        "attestation": str(attestation.digest),
+        "keyId": str(attestation.key_id),
+    }
+    assert _build(place, "--silexium", "--license", "MIT", "--channel", "beta", out="again") == 0
+    for path in made.folder.iterdir():
+        assert path.read_bytes() == (place / "again" / made.folder.name / path.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--silexium"], (2, "usage")),
+        (["--channel", "beta"], (2, "usage")),
+        (["--silexium", "--license", "MIT", "--channel", "No Channel"], (40, "silexium.manifest")),
+    ],
+)
+def test_a_release_that_cannot_be_attested_is_not_built_at_all(
+    place: Path, capsys: pytest.CaptureFixture[str], flags: list[str], expected: tuple[int, str]
+) -> None:
+    code = _build(place, *flags, "--json")
+    assert (code, _json(capsys)["reason"]) == expected
+    assert not (place / "out").exists()
+
+
+def test_a_silexium_folder_that_exists_is_never_replaced(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "out" / "hello@1.0.0.silexium").mkdir(parents=True)
+    code = _build(place, "--silexium", "--license", "MIT", "--json")
+    assert (code, _json(capsys)["reason"]) == (50, "storage.exists")
+    assert os.listdir(place / "out") == ["hello@1.0.0.silexium"]
+
+
+def test_a_dry_run_leaves_no_silexium_folder(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _build(place, "--silexium", "--license", "MIT", "--dry-run", "--json") == 0
+    assert _json(capsys)["silexium"]["path"] is None
+    assert not (place / "out").exists()

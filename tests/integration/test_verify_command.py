@@ -1,4 +1,4 @@
-"""``libreseed verify`` as a process: a bundle alone, with no network call, every check explained; or what is installed."""
+"""``libreseed verify`` as a process: a bundle alone, with no network call, every check explained; what is installed."""
 
 from __future__ import annotations
 
