@@ -109,6 +109,11 @@ class SwarmView:
         self._silent.discard(address)
         self.changed_at = now
 
+    @property
+    def ever_banned(self) -> frozenset[Address]:
+        """Peers whose pieces failed at any time."""
+        return frozenset(self._tainted)
+
     def was_banned(self, address: Address) -> bool:
         """Whether the peer was ever banned."""
         return address in self._tainted

@@ -76,8 +76,12 @@ def _parser() -> CommandParser:
     parser.add_argument("--publisher", metavar="KEY", help="trust this publisher key for this run")
     parser.add_argument("--bootstrap", action="append", metavar="H:P", help="a DHT node to start from; may be repeated")
     parser.add_argument("--peer", action="append", default=[], metavar="H:P", help="a BitTorrent peer to use directly")
+    parser.add_argument("--mirror", action="append", metavar="URL", help="a mirror to fetch from; may be repeated")
     parser.add_argument(
-        "--mirror", action="append", default=[], metavar="URL", help="an HTTPS mirror (not supported yet)"
+        "--ca-file", metavar="F", help="trust these certificate authorities (PEM) instead of the system's"
+    )
+    parser.add_argument(
+        "--private-redirects", action="store_true", default=None, help="let mirrors redirect to private addresses"
     )
     parser.add_argument("--bundle", metavar="F", help="the release's Silexium bundle: no server is asked for proofs")
     parser.add_argument(
@@ -124,6 +128,7 @@ def _options(args: argparse.Namespace) -> Options:
     )
     policy = _policy(settings["policy"])
     from .flow import Options
+    from .mirror_options import MirrorOptions
     from .proofs import ProofOptions
 
     return Options(
@@ -135,9 +140,10 @@ def _options(args: argparse.Namespace) -> Options:
         peers=tuple(_peer(peer) for peer in args.peer),
         listen=settings["listen"],
         timeout=settings["timeout"],
+        mirrors=MirrorOptions(settings["mirrors"], settings["ca-file"], settings["private-redirects"]),
         proofs=ProofOptions(
             bundle=None if args.bundle is None else Path(args.bundle).expanduser(),
-            sources=(*settings["silexium"], *policy.sources, *args.mirror),
+            sources=(*settings["silexium"], *policy.sources, *settings["mirrors"]),
             headers=tuple(map(Path, policy.headers)),
         ),
     )
@@ -153,8 +159,6 @@ def _peer(text: str) -> Endpoint:
 
 
 def _refuse_unsupported(args: argparse.Namespace) -> None:
-    if args.mirror:
-        raise UsageFault("usage", "--mirror: HTTPS mirrors are not supported by this version")
     if args.no_silexium and (args.bundle is not None or args.silexium):
         raise UsageFault("usage", "--no-silexium goes without proofs: --bundle and --silexium contradict it")
 
@@ -162,6 +166,7 @@ def _refuse_unsupported(args: argparse.Namespace) -> None:
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     from libreseed.adapters.command.settings import (
         Setting,
+        boolean,
         default_directory,
         endpoint,
         file_path,
@@ -178,6 +183,9 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         Setting("listen", list_of(endpoint), list_of(endpoint)("0.0.0.0:0 [::]:0")),
         Setting("policy", file_path, usual_policy if usual_policy.exists() else None),
         Setting("silexium", list_of(text), ()),
+        Setting("mirrors", list_of(_mirror_url), ()),
+        Setting("ca-file", file_path),
+        Setting("private-redirects", boolean, False),
         Setting("timeout", seconds, math.inf),
     )
     config = args.config
@@ -185,7 +193,15 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         usual = default_directory("config") / "resolver.toml"
         config = usual if usual.exists() else None
     flags = {name: getattr(args, name) for name in ("store", "bootstrap", "policy", "silexium", "timeout")}
+    flags |= {"mirrors": args.mirror, "ca-file": args.ca_file, "private-redirects": args.private_redirects}
     return load_settings(schema, config=config, flags=flags)
+
+
+def _mirror_url(value: object) -> str:
+    from libreseed.adapters.command.settings import text
+    from libreseed.adapters.http.redirects import parse_base_url
+
+    return parse_base_url(text(value))
 
 
 def _policy(path: Path | None) -> Any:

@@ -1,52 +1,70 @@
-"""Steps 4 to 6 composed: join the swarm, take up what an earlier run left, fetch, repair, give back."""
+"""Steps 4 to 6 composed: take up what an earlier run left, join the swarm, ask mirrors, fetch, repair, give back."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
 from libreseed import limits
-from libreseed.adapters.chunks.recovery import Findings, examine, read_known_info
+from libreseed.adapters.chunks.recovery import Findings, examine, examine_chunks, read_known_info
 from libreseed.adapters.command.settings import Endpoint
 from libreseed.adapters.resolving.fetch import ContentFetch
 from libreseed.adapters.torrent.session import TorrentSession
 from libreseed.adapters.torrent.torrent import Torrent
 from libreseed.errors import NotFound, TransportFault
 from libreseed.ids import Sha256Digest
-from libreseed.repair.chunkmap import ChunkMap
+from libreseed.repair.chunkmap import ChunkMap, parse_chunk_map
+from libreseed.repair.grid import ChunkGrid
 from libreseed.torrent.bitfield import pack_bitfield
+from libreseed.torrent.layout import TorrentLayout
 from libreseed.torrent.metainfo import TorrentInfo, read_info
 
 from .job import Job
 from .late_salvage import LateSalvage
 from .network import Address, Network
+from .sources import sources_report
+
+if TYPE_CHECKING:
+    from .mirrors import MirrorAccess
 
 __all__ = ["Content", "obtain_offline", "obtain_online"]
 
+_MIRRORS_FIRST_S = 3.0  # for mirrors to give the torrent's info, before peers are asked for it
 _RELOOKUP_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
 
 class Content:
     """A verified .tgz in its workspace; in the swarm until it is closed."""
 
-    def __init__(self, tgz: Path, fetch: ContentFetch, session: TorrentSession | None, torrent: Torrent | None) -> None:
+    def __init__(
+        self,
+        tgz: Path,
+        fetch: ContentFetch,
+        session: TorrentSession | None,
+        torrent: Torrent | None,
+        mirrors: MirrorAccess | None = None,
+    ) -> None:
         self.tgz = tgz
         self._fetch = fetch
         self._session = session
         self._torrent = torrent
+        self._mirrors = mirrors
 
     def chunks(self) -> dict[str, int]:
         """Data chunks by origin, and the verified parity chunks that were fetched."""
         totals = self._fetch.ledger.totals
         return {
-            "downloaded": totals.downloaded + totals.salvaged,
+            "downloaded": totals.downloaded + totals.salvaged + totals.mirrored,
             "repaired": totals.repaired,
             "reused": totals.reused,
             "salvaged": totals.salvaged,
+            **({"mirrored": totals.mirrored} if self._mirrors is not None else {}),
             "healed": totals.healed,
             "parity": totals.parity,
         }
@@ -61,9 +79,10 @@ class Content:
         return await self._fetch.sha256(expected)
 
     async def sources(self) -> dict[str, object]:
-        """Which peers gave how many bytes."""
+        """Who gave how many bytes, how many came in all, and who gave something wrong or dropped out, and why."""
         await self._fetch.look()
-        return {"peers": {f"{host}:{port}": count for (host, port), count in self._fetch.contributors.items() if count}}
+        swarm = (await self._session.totals()).downloaded if self._session is not None else 0
+        return sources_report(self._fetch, swarm, self._mirrors)
 
     async def share(self) -> None:
         """Offer pieces that were repaired here until the connected peers have them, a moment at most."""
@@ -84,38 +103,77 @@ async def obtain_offline(job: Job) -> Content:
     if found is None or found[1].verified is None:
         raise NotFound("notfound.offline", f"only a part of {job.resolution.minimal.release} is in the store")
     info, findings = found
-    fetch = _fetch(job, info, None, set())
+    fetch = _fetch(job, info.layout, info=info)
     fetch.restore(findings)
     if fetch.plan.lacks_sources():
         raise NotFound("notfound.offline", f"only a part of {job.resolution.minimal.release} is in the store")
-    return await _complete(job, info, fetch)
+    return await _complete(job, fetch)
 
 
-async def obtain_online(job: Job, network: Network, peers: Sequence[Endpoint]) -> Content:
-    """Fetch the release from the swarm; what an earlier run verified is not fetched again."""
-    minimal, space = job.resolution.minimal, job.space
+async def obtain_online(
+    job: Job, network: Network | None, peers: Sequence[Endpoint], mirrors: MirrorAccess | None = None
+) -> Content:
+    """Fetch the release from swarm and mirrors; what an earlier run verified is not fetched again.
+
+    Without ``network`` the mirrors alone have to do.
+    """
     found = await _take_up(job)
+    info = found[0] if found else None
+    if info is None and mirrors is not None:
+        with trio.move_on_after(math.inf if network is None else _MIRRORS_FIRST_S):
+            info = await _info_of_mirrors(job, mirrors)
+    if network is None:
+        assert mirrors is not None
+        return await _from_mirrors(job, info, found[1] if found else None, mirrors)
+    minimal = job.resolution.minimal
     session = await network.session()
-    metainfo = b"d4:info" + found[0].info + b"e" if found else None
-    have = pack_bitfield(map(bool, found[1].have)) if found else None
     torrent = session.fetch(
         minimal.torrent,
         minimal.release,
-        space.swarm,
-        metainfo=metainfo,
-        have=have,
+        job.space.swarm,
+        metainfo=b"d4:info" + info.info + b"e" if info is not None else None,
+        have=pack_bitfield(map(bool, found[1].have)) if found else None,
         peers=(named := await _numeric(peers)),
     )
     heard: set[Address] = set(named)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_feed_peers, network, torrent, minimal.torrent.truncated, heard)
-        info = found[0] if found else await _metadata(job, torrent, heard)
-        fetch = _fetch(job, info, torrent, heard)
+        nursery.start_soon(_feed_peers, network, torrent, minimal.torrent.truncated, heard, mirrors is not None)
+        if info is None:
+            info = await _metadata(job, torrent, heard)
+        fetch = _fetch(job, info.layout, info=info, torrent=torrent, heard=heard, mirrors=mirrors)
         if found:
             fetch.restore(found[1])
-        content = await _complete(job, info, fetch, session=session, torrent=torrent)
+        content = await _complete(job, fetch, session=session, torrent=torrent, mirrors=mirrors)
         nursery.cancel_scope.cancel()
     return content
+
+
+async def _info_of_mirrors(job: Job, mirrors: MirrorAccess) -> TorrentInfo | None:
+    info = await mirrors.info(job.resolution.minimal)
+    if info is not None:
+        job.space.info.write_bytes(info.info)
+    return info
+
+
+async def _from_mirrors(job: Job, info: TorrentInfo | None, found: Findings | None, mirrors: MirrorAccess) -> Content:
+    """No DHT, no swarm, no libtorrent. A mirror that lacks the torrent still has the chunk map, which says as much."""
+    if info is not None:
+        fetch = _fetch(job, info.layout, info=info, mirrors=mirrors)
+        if found is not None:
+            fetch.restore(found)
+        return await _complete(job, fetch, mirrors=mirrors)
+    resolution, minimal = job.resolution, job.resolution.minimal
+    grid = ChunkGrid(minimal.size)
+    data = await mirrors.feed().chunk_map(minimal, grid.map_bytes(limits.STRIPE_ROWS - grid.k))
+    if data is None:
+        raise TransportFault("source.none", f"no mirror gave the chunk map of {minimal.release}", step=4)
+    layout = TorrentLayout(minimal.release, minimal.size, parse_chunk_map(data, size=minimal.size).m)
+    resolution.chunk_map(data, layout.m)
+    job.steps.done(4)
+    (job.space.swarm / layout.chunks.name).write_bytes(data)
+    fetch = _fetch(job, layout, mirrors=mirrors)
+    fetch.restore(await trio.to_thread.run_sync(examine_chunks, job.space, layout, resolution.map))
+    return await _complete(job, fetch, mirrors=mirrors)
 
 
 async def _take_up(job: Job) -> tuple[TorrentInfo, Findings] | None:
@@ -158,32 +216,53 @@ async def _metadata(job: Job, torrent: Torrent, heard: set[Address]) -> TorrentI
     raise TransportFault("source.none", f"no source for {resolution.minimal.release}: {where}", step=5)
 
 
-async def _feed_peers(network: Network, torrent: Torrent, info_hash: bytes, heard: set[Address]) -> None:
-    """Connect to every peer the moment it is heard of; look again, ever more rarely, as long as the fetch lasts."""
+async def _feed_peers(network: Network, torrent: Torrent, info_hash: bytes, heard: set[Address], others: bool) -> None:
+    """Connect to every peer the moment it is heard of; look again, ever more rarely, as long as the fetch lasts.
+
+    With ``others`` to fetch from, a DHT that does not answer ends nothing.
+    """
+    if not network.has_dht:
+        return
     for pause in (*_RELOOKUP_S, *[_RELOOKUP_S[-1]] * 10_000):
-        async for peer in network.peers(info_hash):
-            if peer not in heard:
-                heard.add(peer)
-                torrent.connect([peer])
+        try:
+            async for peer in network.peers(info_hash):
+                if peer not in heard:
+                    heard.add(peer)
+                    torrent.connect([peer])
+        except TransportFault:
+            if not others:
+                raise
         await trio.sleep(pause)
 
 
-def _fetch(job: Job, info: TorrentInfo, torrent: Torrent | None, heard: set[Address]) -> ContentFetch:
+def _fetch(
+    job: Job,
+    layout: TorrentLayout,
+    *,
+    info: TorrentInfo | None = None,
+    torrent: Torrent | None = None,
+    heard: set[Address] | None = None,
+    mirrors: MirrorAccess | None = None,
+) -> ContentFetch:
     total = job.resolution.minimal.size
     job.progress.phase("fetching", total)
+    also = f", {len(mirrors.sites)} mirror{'' if len(mirrors.sites) == 1 else 's'}" if mirrors is not None else ""
 
     def shown(chunks: int, peers: int) -> None:
-        detail = f"{peers} peer{'' if peers == 1 else 's'}"
+        detail = f"{peers} peer{'' if peers == 1 else 's'}{also}"
         job.progress.update(min(chunks * limits.CHUNK_BYTES, total), total, detail)
 
-    v1 = hashlib.sha1(info.info, usedforsecurity=False).digest()
-    salvage = LateSalvage(info.layout, v1, job.resolution.policy.peer_silence_s)
+    salvage = None
+    if info is not None and torrent is not None:
+        v1 = hashlib.sha1(info.info, usedforsecurity=False).digest()
+        salvage = LateSalvage(layout, v1, job.resolution.policy.peer_silence_s)
     return ContentFetch(
         job.resolution,
         job.space,
-        info.layout,
+        layout,
         torrent,
         salvage=salvage,
+        mirrors=mirrors.feed() if mirrors is not None else None,
         heard=heard,
         on_chunks=shown,
         on_step=job.steps.done,
@@ -192,11 +271,11 @@ def _fetch(job: Job, info: TorrentInfo, torrent: Torrent | None, heard: set[Addr
 
 async def _complete(
     job: Job,
-    info: TorrentInfo,
     fetch: ContentFetch,
     *,
     session: TorrentSession | None = None,
     torrent: Torrent | None = None,
+    mirrors: MirrorAccess | None = None,
 ) -> Content:
     resolution, steps = job.resolution, job.steps
     await fetch.run()
@@ -205,7 +284,7 @@ async def _complete(
         steps.done(5)
     resolution.repaired(fetch.plan.verified)
     steps.done(6)
-    return Content(job.space.swarm / info.layout.tgz.name, fetch, session, torrent)
+    return Content(job.space.swarm / fetch.plan.layout.tgz.name, fetch, session, torrent, mirrors)
 
 
 async def _numeric(peers: Sequence[Endpoint]) -> list[Address]:

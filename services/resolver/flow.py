@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,7 +33,8 @@ from libreseed.resolve.trust import TrustBasis, trusted_publishers, untrusted
 
 from .job import Job
 from .marking import at_step, directories, marked
-from .network import DhtFactory, Network, default_dht
+from .mirror_options import MirrorOptions
+from .network import DhtFactory, Network, default_dht, load_without_swarm
 from .outcome import Outcome, Steps
 from .proofs import ProofOptions, collect_proofs, require_no_conflict, still_proven
 
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from libreseed.adapters.silexium.proof_collector import Proven
 
     from .content import Content
+    from .mirrors import MirrorAccess
 
 __all__ = ["Options", "resolve"]
 
@@ -55,6 +59,7 @@ class Options:
     peers: tuple[Endpoint, ...] = ()
     listen: tuple[Endpoint, ...] = (Endpoint("0.0.0.0", 0), Endpoint("::", 0))  # noqa: S104  # peers are everywhere
     timeout: float = math.inf
+    mirrors: MirrorOptions = field(default_factory=MirrorOptions)
     make_dht: DhtFactory = field(default=default_dht)
     proofs: ProofOptions = field(default_factory=ProofOptions)
 
@@ -213,12 +218,12 @@ class _Run:
             present = await self._present()
             return await self._install(job, await obtain_offline(job), record.source, present=present)
         options = self.options
-        async with trio.open_nursery() as nursery:
-            network = Network(nursery, options.make_dht, options.bootstrap, options.listen, self.store.root)
+        async with trio.open_nursery() as nursery, self._open_mirrors() as mirrors:
+            network = self._open_network(nursery)
             with at_step(2):
-                record = await network.find(options.request, self.basis)
+                record = await self._find(network, mirrors)
             self._accept(record)
-            await network.loaded()
+            await (network.loaded() if network is not None else load_without_swarm())
             present = await self._present()
             if present and options.request.without_silexium:
                 there = await self._adopt()
@@ -228,10 +233,38 @@ class _Run:
                 from .content import obtain_online
 
                 job = self._job(space)
-                content = await obtain_online(job, network, options.peers)
+                content = await obtain_online(job, network, options.peers, mirrors)
                 there = await self._install(job, content, record.source, present=present)
             nursery.cancel_scope.cancel()
         return there
+
+    @asynccontextmanager
+    async def _open_mirrors(self) -> AsyncIterator[MirrorAccess | None]:
+        if not self.options.mirrors.urls:
+            yield None
+            return
+        from .mirrors import open_mirrors
+
+        with at_step(1):
+            opened = open_mirrors(self.options.mirrors, self.release, self.options.policy.peer_silence_s)
+        async with opened as mirrors:
+            yield mirrors
+
+    def _open_network(self, nursery: trio.Nursery) -> Network | None:
+        """DHT and swarm, unless mirrors are named and neither a DHT node nor a peer is."""
+        options = self.options
+        if options.mirrors.urls and not options.bootstrap and not options.peers:
+            return None
+        return Network(nursery, options.make_dht, options.bootstrap, options.listen, self.store.root)
+
+    async def _find(self, network: Network | None, mirrors: MirrorAccess | None) -> FoundRecord:
+        request = self.options.request
+        if mirrors is None:
+            assert network is not None
+            return await network.find(request, self.basis)
+        from .finding import find_anywhere
+
+        return await find_anywhere(network if self.options.bootstrap else None, mirrors, request, self.basis)
 
     def _accept(self, record: FoundRecord) -> None:
         self.resolution.record(record)

@@ -22,7 +22,7 @@ from libreseed.resolve.trust import TrustBasis
 if TYPE_CHECKING:
     from libreseed.adapters.torrent.session import TorrentSession
 
-__all__ = ["DhtClient", "DhtFactory", "Network", "default_dht"]
+__all__ = ["DhtClient", "DhtFactory", "Network", "default_dht", "load_without_swarm"]
 
 Address = tuple[str, int]
 
@@ -65,6 +65,7 @@ class Network:
         self._session: TorrentSession | None = None
         self._loaded = trio.Event()
         self._ready = trio.Event()
+        self._asking = False  # the DHT node runs
         nursery.start_soon(self._start_session)
 
     async def find(self, request: Request, basis: TrustBasis | None) -> FoundRecord:
@@ -72,6 +73,7 @@ class Network:
         from libreseed.adapters.dht.finder import find_record
 
         await self._nursery.start(self._dht.run)
+        self._asking = True
         return await find_record(self._dht, request, basis)
 
     async def loaded(self) -> None:
@@ -83,6 +85,11 @@ class Network:
         await self._ready.wait()
         assert self._session is not None
         return self._session
+
+    @property
+    def has_dht(self) -> bool:
+        """Whether :meth:`peers` may be asked."""
+        return self._asking
 
     def peers(self, info_hash: bytes) -> AsyncIterator[Address]:
         """Peers announced under 20 bytes of info-hash, each as soon as it is heard of."""
@@ -105,6 +112,12 @@ class Network:
         await trio.to_thread.run_sync(_load_content)
         self._loaded.set()
         await trio.to_thread.run_sync(_load_install)
+
+
+async def load_without_swarm() -> None:
+    """What follows the lookup when neither DHT nor swarm are used."""
+    await trio.to_thread.run_sync(_load_content)
+    await trio.to_thread.run_sync(_load_install)
 
 
 def _load_content() -> None:

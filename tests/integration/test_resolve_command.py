@@ -72,7 +72,7 @@ def test_what_cannot_work_is_said_before_anything_is_tried(tmp_path: Path) -> No
     cases: list[tuple[list[str], tuple[int, str]]] = [
         (["pkg"], (2, "usage")),
         (["pkg@1.0.0", "--publisher", "ed25519:x"], (2, "usage")),
-        (["pkg@1.0.0", "--no-silexium", "--mirror", "https://mirror.example"], (2, "usage")),
+        (["pkg@1.0.0", "--no-silexium", "--mirror", "ftp://mirror.example"], (2, "usage")),
         (["pkg@1.0.0", "--no-silexium", "--bundle", "x.json"], (2, "usage")),
         (["pkg@1.0.0", "--no-silexium", "--bootstrap", "nowhere"], (2, "usage")),
         (["pkg@1.0.0", "--no-silexium", "--peer", "nowhere"], (2, "usage")),

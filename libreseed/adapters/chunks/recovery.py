@@ -24,7 +24,7 @@ from libreseed.resolve.piece_map import PieceMap
 from libreseed.torrent.layout import TorrentLayout
 from libreseed.torrent.metainfo import TorrentInfo, read_info
 
-__all__ = ["Findings", "examine", "journal_for", "read_known_info", "runs_of", "store_of"]
+__all__ = ["Findings", "examine", "examine_chunks", "journal_for", "read_known_info", "runs_of", "store_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,21 @@ def examine(
     try:
         once = _flags(replay, len(verified.data))
         _forget_unfinished(layout, have, verified, once)
+        damaged = tuple(chunk for chunk in verified.missing_data() if once[chunk])
+        journal.append(runs_of(Kind.DATA, Origin.LOST, damaged))
+    finally:
+        journal.close()
+    return Findings(have, verified, damaged)
+
+
+def examine_chunks(space: Workspace, layout: TorrentLayout, chunk_map: ChunkMap) -> Findings:
+    """Judge what is there by the chunk map alone, where no torrent is at hand; nobody is told of whole pieces then."""
+    verified = store_of(space, layout, chunk_map).verify(threads=2)
+    have = bytearray(layout.piece_count)
+    have[layout.chunks.pieces.start : layout.chunks.pieces.stop] = b"\1" * len(layout.chunks.pieces)
+    journal, replay = journal_for(space, chunk_map)
+    try:
+        once = _flags(replay, len(verified.data))
         damaged = tuple(chunk for chunk in verified.missing_data() if once[chunk])
         journal.append(runs_of(Kind.DATA, Origin.LOST, damaged))
     finally:

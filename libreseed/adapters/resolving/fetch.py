@@ -129,6 +129,16 @@ class ContentFetch:
         self.disturbed |= self.plan.mix is not None and self.plan.mix.crossed
         return self.ledger.totals
 
+    @property
+    def mirror_documents(self) -> int:
+        """Bytes of documents that mirrors gave for this fetch."""
+        return self._mirrors.received if self._mirrors is not None else 0
+
+    @property
+    def singles_received(self) -> int:
+        """Bytes of single chunks from peers, at most: good ones, and those that were asked for in vain."""
+        return self._singles.received
+
     async def settle(self) -> None:
         """Judge every chunk once more when nobody else writes here; what has changed is repaired from parity.
 

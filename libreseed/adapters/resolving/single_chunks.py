@@ -46,6 +46,7 @@ class SingleChunks:
         self._salvage = salvage
         self._roster = SalvageRoster()
         self._result = Salvaged({}, set())
+        self.received = 0  # bytes, at most: what was answered wrongly may have been refused in words
 
     async def ask(
         self, chunk_map: ChunkMap, store: ChunkStore, wants: Sequence[Chunk], known: Callable[[], Sequence[Address]]
@@ -56,6 +57,8 @@ class SingleChunks:
         if self._salvage is not None and asks:
             self._result = await self._salvage(chunk_map, wants, asks)
             self._roster.note(self._result)
+            answers = len(self._result.found) + sum(map(len, self._result.by_peer.values()))
+            self.received += answers * limits.CHUNK_BYTES
         await trio.to_thread.run_sync(partial(self._write, store, self._result.found))
         return self._result.found.keys()
 
