@@ -49,7 +49,10 @@ _LEGAL = {
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long to wait, in seconds: after failures, between questions about a promise, and for a promise at all."""
+    """How long to wait, in seconds: after failures, between questions about a promise, and for a promise at all.
+
+    The first question is asked ``poll_first`` after the promise; 0 is for a calendar that keeps it at once.
+    """
 
     retry_first: int = 10
     retry_most: int = 3600
@@ -63,7 +66,7 @@ class Pace:
 
     def after_questions(self, count: int) -> int:
         """The wait before the next question about a promise, after ``count`` of them."""
-        return int(min(self.poll_first << min(count, 30), self.poll_most))
+        return int(min(max(self.poll_first, 1) << min(count, 30), self.poll_most))
 
 
 @dataclass(frozen=True, slots=True)

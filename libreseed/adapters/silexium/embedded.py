@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -55,6 +56,7 @@ _SCHEMA = Schema(
     ),
 )
 _DIGEST_BYTES = range(20, 65)  # what a calendar takes, as the reference server does
+_NO_CLOCK = 2**32  # what was mined here was judged by the clock then
 _PER_BLOCK = 4096  # commitments
 
 
@@ -95,6 +97,8 @@ class EmbeddedWorld:
         if not isinstance(key, EllipticCurvePrivateKey):
             raise TypeError("tsa.key holds no P-256 key")
         self._tsa = EmbeddedTsa(key, _der((folder / "tsa.pem").read_bytes()))
+        self._known = HeaderChain.read(REGTEST, 0, REGTEST.genesis, now=_NO_CLOCK)
+        self._lock = threading.Lock()  # owns _known
         self._calendar_key = (folder / "calendar.key").read_bytes()
         with self._database() as database, database.write() as connection:
             connection.execute("INSERT OR IGNORE INTO blocks VALUES (?, ?)", (0, REGTEST.genesis))
@@ -188,11 +192,14 @@ class EmbeddedWorld:
         return None if row[0] is None else bytes(row[0])
 
     def _chain(self, connection: sqlite3.Connection) -> HeaderChain:
-        rows = connection.execute("SELECT header FROM blocks ORDER BY height").fetchall()
-        try:
-            return HeaderChain.read(REGTEST, 0, b"".join(row[0] for row in rows), now=2**32)
-        except LibreSeedError as error:
-            raise LocalFault("storage.embedded", f"the embedded chain is damaged: {error.message}") from error
+        with self._lock:
+            query = "SELECT header FROM blocks WHERE height > ? ORDER BY height"
+            rows = connection.execute(query, (self._known.tip,)).fetchall()
+            try:
+                self._known.extend(b"".join(row[0] for row in rows), now=_NO_CLOCK)
+            except LibreSeedError as error:
+                raise LocalFault("storage.embedded", f"the embedded chain is damaged: {error.message}") from error
+            return self._known
 
     def _database(self) -> Database:
         """Open for one piece of work only: whoever drops a world leaves nothing open."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -92,10 +93,11 @@ def embedded_routes(world: EmbeddedWorld) -> list[Route]:
 async def _body(request: Request, most: int) -> bytes | None:
     """The body, or None once it exceeds ``most`` bytes."""
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > most:
-            return None
+    async with aclosing(request.stream()) as pieces:
+        async for piece in pieces:
+            body += piece
+            if len(body) > most:
+                return None
     return bytes(body)
 
 
