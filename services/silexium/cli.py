@@ -6,6 +6,7 @@ Each module in ``_COMMANDS`` has ``add_parser(commands)`` and imports what its c
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from libreseed.adapters.command.console import CommandParser, Report, add_json_flag, add_version_flag, run_command
@@ -60,3 +61,7 @@ def _add_json(commands: Commands) -> None:
             _add_json(inner[0])
         else:
             add_json_flag(parser)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -70,7 +70,7 @@ async def _serve(office: Office) -> None:
     from libreseed.adapters.command.notify import Notifier
 
     notifier = Notifier()
-    async with AsyncExitStack() as stack, trio.open_nursery(strict_exception_groups=False) as nursery:
+    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
         await nursery.start(_stop_on_signal, nursery.cancel_scope, notifier)
         await _start(office, notifier, nursery, stack)
 

@@ -1,0 +1,233 @@
+"""A Silexium server's folder with embedded authorities, releases for it, and the server: in process, or as one."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from libreseed.adapters.command.keys import read_key_file
+from libreseed.adapters.silexium.answers import Answers
+from libreseed.adapters.silexium.log_store import LogStore
+from libreseed.adapters.silexium.publication import Publication
+from libreseed.ids import PublicKey, ReleaseId
+from libreseed.silexium.trust_policy import SilexiumPolicy, parse_silexium_policy
+from services.silexium import cli
+from services.silexium.api import Api
+from services.silexium.office import Office, open_office
+from services.silexium.policy import policy_table
+from services.silexium.site import Site, load_site
+from services.silexium.stamp_sources import open_stamp_sources
+from tests.release_support import make_release
+from tests.seeder_support import loopback
+
+__all__ = ["Shop", "SilexiumProcess", "Workshop", "run", "starting", "workshop"]
+
+PATIENCE_S = 60.0
+ORIGIN = "log.test/silexium-b3"
+_NAMES = itertools.count()
+
+
+def run(*arguments: object, code: int = 0) -> dict[str, Any]:
+    """One command in this process; its JSON answer."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert cli.main([*map(str, arguments), "--json"]) == code, out.getvalue()
+    return dict(json.loads(out.getvalue()))
+
+
+@dataclass
+class Shop:
+    """``root/server`` is a server's folder; ``author`` and ``tests`` are keys that it trusts for every package."""
+
+    root: Path
+    keys: dict[str, PublicKey] = field(default_factory=dict)
+
+    @classmethod
+    def make(cls, root: Path) -> Shop:
+        root.mkdir(parents=True, exist_ok=True)
+        shop = cls(root)
+        run("init", shop.server, "--origin", ORIGIN, "--embedded", "--listen", f"{loopback()}:0")
+        for role in ("author", "tests"):
+            shop.keys[role] = PublicKey.parse(run("key", "new", "--out", shop.key(role), "--no-passphrase")["pubkey"])
+            run("key", "trust", shop.keys[role], "--role", role, "--config", shop.server)
+        return shop
+
+    @property
+    def server(self) -> Path:
+        return self.root / "server"
+
+    def key(self, role: str) -> Path:
+        return self.root / f"{role}.key"
+
+    def tgz(self, release: str, files: Mapping[str, bytes] | None = None) -> Path:
+        """The .tgz of a real release, in a release folder below ``root``."""
+        name = ReleaseId.parse(release).name
+        made, _ = make_release(self.root, release, files or {"README": f"{release} of {name}\n".encode()})
+        return made.tgz
+
+    def attested(self, release: str, *, channel: str = "stable", binaries: Mapping[str, bytes] | None = None) -> Path:
+        """A complete Silexium release folder; ``binaries`` are for ``os``: their bytes."""
+        tgz = self.tgz(release)
+        place = self.root / f"{release}.silexium"
+        if binaries:
+            place.mkdir()
+            lines = [f'package = "{release.partition("@")[0]}"', f'version = "{release.partition("@")[2]}"']
+            lines += [f'channel = "{channel}"', 'license = "MIT"', 'created-at = "2026-09-21T14:13:20Z"']
+            for system, data in binaries.items():
+                (place / f"tool-{system}").write_bytes(data)
+                lines += ["[[binaries]]", f'file = "tool-{system}"', f'os = "{system}"', 'arch = "x86_64"']
+                lines += [f'url = "https://example.org/tool-{system}"']
+            (place / "release.toml").write_text("\n".join(lines) + "\n")
+            run("attest", "author", place, "--key", self.key("author"))
+        else:
+            more = ("--channel", channel, "--license", "MIT")
+            run("attest", "author", tgz, "--key", self.key("author"), *more)
+        self.test(place)
+        return place
+
+    def test(self, place: Path, result: str = "pass") -> None:
+        author = self.keys["author"]
+        run(
+            *("attest", "tests", place, "--key", self.key("tests"), "--author", author),
+            *("--suite", "suite", "--result", result),
+        )
+
+    def ingest(self, place: Path, code: int = 0) -> dict[str, Any]:
+        return run("ingest", place, "--config", self.server, code=code)
+
+    def states(self) -> dict[str, str]:
+        rows = run("releases", "--config", self.server)["releases"]
+        return {row["release"]: row["state"] for row in rows}
+
+    def site(self) -> Site:
+        arguments = cli._parser().parse_args(["releases", "--config", str(self.server)])
+        return load_site(arguments)
+
+    def policy(self) -> SilexiumPolicy:
+        with open_office(self.site()) as office:
+            return parse_silexium_policy(policy_table(office))
+
+
+@dataclass
+class Workshop:
+    """A server's parts in this process; ``clock`` is its time."""
+
+    office: Office
+    log: LogStore
+    publication: Publication
+    api: Api
+
+    async def publish(self, now: int) -> Any:
+        """Steps until nothing is due any more; the last one."""
+        for _ in range(20):
+            done = await self.publication.advance(now)
+            if done.next_due > now:
+                return done
+        raise AssertionError("something is always due")
+
+
+@contextlib.asynccontextmanager
+async def workshop(shop: Shop) -> Any:
+    """The parts of ``shop``'s server, wired as ``serve`` wires them, without HTTP and signals."""
+    site = shop.site()
+    async with AsyncExitStack() as stack:
+        office = stack.enter_context(open_office(site))
+        log = LogStore(office.database, site.log_identity())
+        stamps = await open_stamp_sources(office, stack)
+        publication = Publication(
+            office.catalogue,
+            log,
+            site.unlock("log-key"),
+            stamps.stamping,
+            policy=office.policy,
+            headers=stamps.headers,
+        )
+        answers = Answers(log, headers=stamps.run)
+        api = Api(answers, office.database, dict, lambda _: _no_health(), lambda _: "")
+        yield Workshop(office, log, publication, api)
+
+
+def _no_health() -> Any:
+    raise AssertionError("not asked here")
+
+
+@dataclass
+class SilexiumProcess:
+    """One ``libreseed-silexium serve``."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    url: str = ""
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def stop(self, how: int = signal.SIGTERM) -> int:
+        self.process.send_signal(how)
+        return self.process.wait(PATIENCE_S)
+
+
+@contextlib.contextmanager
+def starting(shop: Shop, *arguments: str, wait: bool = True) -> Iterator[SilexiumProcess]:
+    """Start the server; killed at the end of the block if it still runs. With ``wait`` it has said READY=1."""
+    address = f"silexium-test-{os.getpid()}-{next(_NAMES)}"
+    log = shop.root / "serve.log"
+    line = [sys.executable, "-m", "libreseed_services.silexium.cli", "serve", "--config", str(shop.server)]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, log.open("ab") as output:
+        notify.bind("\0" + address)
+        notify.settimeout(0.1)
+        process = subprocess.Popen(
+            [*line, *arguments],
+            env={**os.environ, "NOTIFY_SOCKET": "@" + address},
+            stdout=subprocess.PIPE,
+            stderr=output,
+        )
+        server = SilexiumProcess(process, log)
+        try:
+            if wait:
+                _wait_ready(server, notify)
+                assert process.stdout is not None
+                server.url = process.stdout.readline().decode().strip()
+            yield server
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait(PATIENCE_S)
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+def _wait_ready(server: SilexiumProcess, notify: socket.socket) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        assert time.monotonic() < deadline, server.text()
+        try:
+            if "READY=1" in notify.recv(4096).decode().splitlines():
+                return
+        except TimeoutError:
+            assert server.process.poll() is None, server.text()
+
+
+def wait_until(shop: Shop, releases: Sequence[str], state: str = "logged") -> None:
+    """Until all of ``releases`` are in ``state``."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not all(shop.states().get(release) == state for release in releases):
+        assert time.monotonic() < deadline, shop.states()
+        time.sleep(0.1)
+
+
+def public_key(path: Path) -> PublicKey:
+    return read_key_file(path).public
