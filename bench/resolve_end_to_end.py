@@ -12,6 +12,7 @@ import argparse
 import functools
 import json
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -57,8 +58,7 @@ class Scene:
         # aria2 before 1.37 miscomputes the info-hash of hybrid torrents; the seeder has a door for such clients.
         door_host, door_port = str(status["legacy_listen"]).rsplit(":", 1)
         self.tracker = tracker_for(door_host, int(door_port))
-        self.timings: list[dict[str, float]] = []
-        self.peaks: list[int] = []
+        self.cpu: dict[str, list[float]] = {}
 
     def fresh(self, name: str) -> Path:
         folder = self.work / name
@@ -80,6 +80,9 @@ class Scene:
             raise SystemExit(f"resolve: exit {process.returncode}: {stderr.decode()[-600:]}")
         result = json.loads(out.read_text())
         shutil.rmtree(store)
+        if until_verified:
+            cpu = next(float(step["cpu"]) for step in result["steps"] if int(step["step"]) == 7)
+            self.cpu.setdefault("resolve, steps 1-7", []).append(cpu)
         return wall - self.after_step_7(result) if until_verified else wall
 
     @staticmethod
@@ -102,11 +105,24 @@ class Scene:
         options += ["--bt-max-peers=4", "--summary-interval=0", "--disable-ipv6=true"]
         harness.timed(["aria2c", *options, self.release / f"{self.id}.torrent"])
 
-    def bare(self, _: int) -> float:
+    def bare(self, _: int, *first: str) -> float:
         folder = self.fresh("bare")
         script = Path(__file__).parent / "bare_libtorrent.py"
         torrent = self.release / f"{self.id}.torrent"
-        return harness.timed([sys.executable, script, torrent, self.host, self.port, folder]).wall
+        run = harness.timed([sys.executable, *first, script, torrent, self.host, self.port, folder])
+        self.cpu.setdefault("bare libtorrent" + ", trio imported" * bool(first), []).append(run.cpu)
+        return run.wall
+
+    def bare_on_trio(self, _: int) -> float:
+        """The same in a process that has imported trio, as every program on it must: what we do, not what we run on."""
+        line = "import trio, runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+        return self.bare(_, "-c", line)
+
+    def show_cpu(self) -> None:
+        for name, seconds in self.cpu.items():
+            print(
+                f"  CPU seconds, {name:<31} {min(seconds):7.3f} {statistics.median(seconds):7.3f} {max(seconds):7.3f}"
+            )
 
 
 def imports(_: int) -> float:
@@ -119,8 +135,13 @@ def large(scene: Scene, runs: int) -> None:
     calls = {"resolve, all steps": scene.resolve, "aria2c + sha256sum + tar xzf": scene.aria2}
     harness.show(harness.in_turn(runs, calls), "resolve, all steps")
     until = functools.partial(scene.resolve, until_verified=True)
-    calls = {"bare libtorrent, same settings": scene.bare, "resolve, steps 1-7": until}
+    calls = {
+        "bare libtorrent, same settings": scene.bare,
+        "the same after importing trio": scene.bare_on_trio,
+        "resolve, steps 1-7": until,
+    }
     harness.show(harness.in_turn(runs, calls), "bare libtorrent, same settings")
+    scene.show_cpu()
 
 
 def small(scene: Scene, runs: int) -> None:

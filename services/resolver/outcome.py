@@ -37,22 +37,24 @@ _NAMES = {
 
 
 class Steps:
-    """Seconds by step: each runs from the end of the one before."""
+    """Seconds by step: each runs from the end of the one before; and CPU seconds of the process since it began."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
         self._seconds: dict[int, float] = {}
+        self._cpu: dict[int, float] = {}
 
     def done(self, step: int) -> None:
         """Step ``step`` has just ended."""
         now = time.monotonic()
         self._seconds[step] = self._seconds.get(step, 0.0) + now - self._last
+        self._cpu[step] = time.process_time()
         self._last = now
 
     def rows(self) -> list[dict[str, object]]:
         """One object per step taken."""
         return [
-            {"step": step, "name": _NAMES[step], "seconds": round(seconds, 6)}
+            {"step": step, "name": _NAMES[step], "seconds": round(seconds, 6), "cpu": round(self._cpu[step], 3)}
             for step, seconds in sorted(self._seconds.items())
         ]
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 from libreseed import limits
-from libreseed.adapters.torrent.events import Address
+
+if TYPE_CHECKING:
+    from libreseed.adapters.torrent.events import Address
 
 __all__ = ["SessionOptions", "SettingValue", "session_settings"]
 
