@@ -10,6 +10,8 @@ from itertools import combinations
 
 import pytest
 from blake3 import blake3
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from libreseed import limits
 from libreseed.auraseal.component import Reconstruction, build_component, reconstruct
@@ -110,6 +112,18 @@ def test_random_losses_of_4_6_percent_are_healed_exactly(data_parts: int) -> Non
         assert part_files(result.parts) == files
 
 
+@pytest.mark.parametrize("data_parts", [1, 2, 5, 20])
+def test_one_more_is_refused_in_every_position(data_parts: int) -> None:
+    _, files = _whole(data_parts)
+    m = len(files) - data_parts
+    for lost in combinations(range(len(files)), m + 1):
+        with pytest.raises(ContentRejected) as caught:
+            reconstruct(_left(files, lost), shape=ComponentShape(3, 1, data_parts, m))
+        assert caught.value.reason == "repair.beyond"
+        assert caught.value.evidence["coherence"] == (data_parts - 1, len(files))
+        assert caught.value.exit_code == 31
+
+
 @pytest.mark.parametrize("data_parts", [2, 20, 60, 244])
 def test_one_more_is_refused_with_the_coherence_reached(data_parts: int) -> None:
     _, files = _whole(data_parts)
@@ -140,6 +154,55 @@ def test_damage_counts_as_loss_and_is_named() -> None:
     assert result.healed == {4}
     assert result.rejected[4].reason == "auraseal.part-checksum"
     assert 4 not in result.verified
+
+
+def test_each_wrong_byte_of_a_part_is_healed_exactly_in_its_component() -> None:
+    data = b"abracadabra" * 40
+    files = part_files(build_component(data, component=7, division=2))
+    for at in range(len(files[0])):
+        damaged = files[0][:at] + bytes([files[0][at] ^ 1 << at % 8]) + files[0][at + 1 :]
+        result = reconstruct({0: damaged, 1: files[1]})
+        assert result.data == data
+        assert part_files(result.parts) == files
+        assert result.healed == {0}
+        assert (0 in result.verified) == (at < 208)  # the recovery bits suffice, without the parity part
+    for at in range(0, len(files[1]), 7):
+        damaged = files[1][:at] + bytes([files[1][at] ^ 0x80]) + files[1][at + 1 :]
+        result = reconstruct({0: files[0], 1: damaged})
+        assert part_files(result.parts) == files
+        assert result.healed == {1}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_whatever_happens_to_the_parts_the_data_are_exact_or_refused(data: st.DataObject) -> None:
+    content, files = _whole(5)
+    left, lied = dict(enumerate(files)), False
+    for number in data.draw(st.lists(st.integers(0, 5), max_size=3)):
+        kind = data.draw(st.sampled_from(["lose", "flip", "cut", "grow", "swap", "lie"]))
+        file = left.get(number, files[number])
+        at = data.draw(st.integers(0, max(0, len(file) - 1)))
+        if kind == "lose":
+            left.pop(number, None)
+        elif kind == "flip":
+            left[number] = file[:at] + bytes([data.draw(st.integers(0, 255))]) + file[at + 1 :]
+        elif kind == "cut":
+            left[number] = file[:at]
+        elif kind == "grow":
+            left[number] = file + data.draw(st.binary(min_size=1, max_size=9))
+        elif kind == "swap":
+            left[number] = files[data.draw(st.integers(0, 5))]
+        else:
+            left[number], lied = _liar(files, number), True
+    # Without digests a lie shows only as long as there are more parts than needed.
+    for expected in [_digests(content), *([] if lied else [None])]:
+        try:
+            result = reconstruct(left, expected=expected)
+        except ContentRejected as error:
+            assert error.reason in {"repair.beyond", "auraseal.lying-part"}
+        else:
+            assert result.data == content
+            assert part_files(result.parts) == files
 
 
 def test_a_part_in_the_place_of_another_is_not_used() -> None:
