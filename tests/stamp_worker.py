@@ -1,4 +1,4 @@
-"""A process that works on a stamp queue until all is done, made to be killed: ``python -m tests.stamp_worker DIR N``."""
+"""Works on a stamp queue until all is done, and is made to be killed: ``python -m tests.stamp_worker FOLDER COUNT``."""
 
 from __future__ import annotations
 
