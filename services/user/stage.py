@@ -12,8 +12,11 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
+
+import trio
 
 from libreseed.errors import ContentRejected
 
@@ -23,6 +26,8 @@ _MODULES = {
     "packager": "libreseed_services.packager.cli",
     "seeder": "libreseed_services.seeder.cli",
     "resolve": "libreseed_services.resolver.cli",
+    "silexium": "libreseed_services.silexium.cli",
+    "user": "libreseed_services.user.cli",
 }
 
 
@@ -66,6 +71,10 @@ class Stage:
         lines = done.stdout.strip().splitlines()
         data = json.loads(lines[-1]) if lines else {}
         return Outcome(done.returncode, data, done.stderr)
+
+    async def run(self, program: str, *arguments: object) -> Outcome:
+        """:meth:`command` in a thread."""
+        return await trio.to_thread.run_sync(partial(self.command, program, *arguments), abandon_on_cancel=True)
 
     def daemon(self, program: str, log: IO[bytes], *arguments: object) -> subprocess.Popen[bytes]:
         """Start a command that stays; its output goes to ``log``."""
