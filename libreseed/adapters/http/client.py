@@ -19,14 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 import trio
 
 import libreseed
 from libreseed import limits
-from libreseed.adapters.http.redirects import literal_address, next_hop, parse_url, refuse_private
+from libreseed.adapters.http.outgoing import client_tls, proxy_for, public_address
+from libreseed.adapters.http.redirects import next_hop, parse_url
 from libreseed.errors import LibreSeedError, NotFound, TransportFault, UsageFault
 
 __all__ = ["HttpAnswer", "HttpClient", "HttpClientOptions", "HttpStream"]
@@ -108,7 +108,7 @@ class HttpClient:
         try:
             self._client = httpx.AsyncClient(
                 http2=self._options.http2,
-                verify=_tls(self._options.ca_file),
+                verify=client_tls(self._options.ca_file),
                 timeout=timeout,
                 limits=pool,
                 trust_env=self._options.use_proxies,
@@ -186,19 +186,8 @@ class HttpClient:
         """The address to connect to for a redirect to ``url``'s host; None leaves it to the system, or to a proxy."""
         if self._options.allow_private:
             return None
-        address = literal_address(url.host)
-        if address is not None:
-            refuse_private(url, [address])
-            return None
-        if self._options.use_proxies and getproxies().get(url.scheme) and not proxy_bypass(url.host):
-            return None  # the proxy resolves the name, within its own network
-        try:
-            found = await trio.socket.getaddrinfo(url.host, url.port, type=trio.socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise TransportFault("http.unreachable", f"{url.host} cannot be resolved: {error}") from error
-        addresses = [str(info[4][0]) for info in found]
-        refuse_private(url, addresses)
-        return addresses[0]
+        by_proxy = self._options.use_proxies and proxy_for(url) is not None
+        return await public_address(url, by_proxy=by_proxy)
 
     @asynccontextmanager
     async def _send(
@@ -233,15 +222,6 @@ class HttpClient:
             raise TransportFault("http.timeout", message) from error
         except (httpx.TransportError, httpx.StreamError) as error:
             raise _translated(url, error) from error
-
-
-def _tls(ca_file: Path | None) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
-    except (OSError, ssl.SSLError) as error:
-        raise UsageFault("http.ca", f"cannot use the authorities in {ca_file}: {error}") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 def _stream_of(response: httpx.Response, url: str, most: int) -> HttpStream:
