@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -202,10 +203,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
 async def _body(request: Request) -> bytes | None:
     """The body; None as soon as it is too long."""
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limits.INSTALL_REQUEST_BYTES:
-            return None
+    async with aclosing(request.stream()) as stream:
+        async for piece in stream:
+            body += piece
+            if len(body) > limits.INSTALL_REQUEST_BYTES:
+                return None
     return bytes(body)
 
 
