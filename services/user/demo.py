@@ -137,7 +137,7 @@ async def _attest(scene: _Scene) -> AsyncIterator[Notary]:
     """Author, tests and server attest the release, authorities stamp that, and a log takes it in."""
     story, stage = scene.story, scene.stage
     story.act("Attest")
-    story.aside("Three keys must say yes: the author, who did so above; the tests; and a server, which logs it in public.")
+    story.aside("Three must say yes: the author, who did so above; the tests; and a server, which logs it in public.")
     key = stage.folder("tests") / "key"
     tests = (await scene.run("silexium", "key", "new", "--out", key, "--no-passphrase")).demand()["pubkey"]
     author, release_set = scene.built["pubkey"], stage.root / "release" / f"{scene.release_id}.silexium"
