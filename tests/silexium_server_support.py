@@ -72,6 +72,9 @@ class Shop:
     def key(self, role: str) -> Path:
         return self.root / f"{role}.key"
 
+    def public(self, role: str) -> PublicKey:
+        return read_key_file(self.key(role)).public
+
     def tgz(self, release: str, files: Mapping[str, bytes] | None = None) -> Path:
         """The .tgz of a real release, in a release folder below ``root``."""
         name = ReleaseId.parse(release).name
@@ -227,7 +230,3 @@ def wait_until(shop: Shop, releases: Sequence[str], state: str = "logged") -> No
     while not all(shop.states().get(release) == state for release in releases):
         assert time.monotonic() < deadline, shop.states()
         time.sleep(0.1)
-
-
-def public_key(path: Path) -> PublicKey:
-    return read_key_file(path).public
