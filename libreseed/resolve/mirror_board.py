@@ -23,6 +23,7 @@ from libreseed.resolve.mirror_score import MirrorScore
 __all__ = ["ANYBODY", "MIRRORS_ONLY", "TAKEN", "Ask", "MirrorBoard"]
 
 TAKEN, MIRRORS_ONLY, ANYBODY = 0, 1, 2  # values of a pool, per chunk
+_CLEARLY = 0.2  # by how much the share of right chunks must be larger
 
 
 @dataclass(slots=True, eq=False)
@@ -60,7 +61,7 @@ class MirrorBoard:
         self.asks: list[Ask] = []
         self.pools = {Kind.DATA: bytearray(sizes[0]), Kind.PARITY: bytearray(sizes[1])}
         self.wasted = 0  # bytes that did not verify, or that were here already
-        self._most = min(max(16, sizes[0] // 64), limits.MIRROR_ASK_CHUNKS)
+        self._most = min(max(2 * limits.MIRROR_FIRST_CHUNKS, sizes[0] // 128), limits.MIRROR_ASK_CHUNKS)
         self._budget = int(sizes[0] * limits.CHUNK_BYTES * limits.MIRROR_WASTE_SHARE)
         self._lacks: dict[tuple[str, Kind], bytearray] = {}
         self.backward = False  # data from its end, because the swarm works from its start
@@ -154,13 +155,22 @@ class MirrorBoard:
 
     # --- choosing ----------------------------------------------------------------------------------------------------
     def _choose(self, mirror: MirrorScore, kind: Kind) -> range:
+        """What ``mirror`` shall fetch; a poor one leaves it to a better one that has a use for it, too."""
+        chunks = self._candidate(mirror, kind)
+        poor = not mirror.clean and (mirror.misses >= limits.MIRROR_BAD_RUN or self.wasted > self._budget)
+        if chunks and poor and any(self._candidate(other, kind) for other in self._better(mirror)):
+            return range(0)
+        return chunks
+
+    def _better(self, mirror: MirrorScore) -> Iterator[MirrorScore]:
+        for other in self.mirrors:
+            if other is not mirror and other.alive and other.proven and other.trust > mirror.trust + _CLEARLY:
+                yield other
+
+    def _candidate(self, mirror: MirrorScore, kind: Kind) -> range:
         pool = self.pools[kind]
-        tiers: tuple[int, ...] = (MIRRORS_ONLY, ANYBODY)
-        if not mirror.clean and self.wasted > self._budget:
-            if any(one.alive and one.clean and one.proven for one in self.mirrors):
-                return range(0)
-            tiers = (MIRRORS_ONLY,)
-        for tier in tiers:
+        frugal = not mirror.clean and self.wasted > self._budget
+        for tier in (MIRRORS_ONLY,) if frugal else (MIRRORS_ONLY, ANYBODY):
             length = self._length(mirror, pool.count(tier))
             chunks = self._run(pool, tier, length) if mirror.clean else self._probe(mirror, kind, tier, length)
             if chunks:
@@ -195,11 +205,14 @@ class MirrorBoard:
 
     def _ask_most(self, mirror: MirrorScore) -> int:
         half_second = int(mirror.rate / 2) // limits.CHUNK_BYTES
-        return min(self._most, max(16, half_second))
+        return min(self._most, max(2 * limits.MIRROR_FIRST_CHUNKS, half_second))
 
     def _connections(self, mirror: MirrorScore) -> int:
-        """One until it has proven itself: a liar shall not lie many times at once."""
-        return limits.MIRROR_CONNECTIONS if mirror.proven and mirror.clean else 1
+        """One until it has proven itself, that a liar does not lie many times at once; few where others help."""
+        if not mirror.proven or not mirror.clean:
+            return 1
+        alone = not self.backward and sum(one.alive for one in self.mirrors) == 1
+        return limits.MIRROR_CONNECTIONS if alone else limits.MIRROR_CONNECTIONS // 2
 
     def _has_use(self, mirror: MirrorScore, now: float) -> bool:
         return mirror.alive and any(self._choose(mirror, kind) for kind in Kind)

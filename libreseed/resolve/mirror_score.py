@@ -22,7 +22,8 @@ _FOR_GOOD = frozenset({"http.certificate", "http.encoding", "http.redirect", "ht
 class MirrorScore:
     """``good`` and ``bad`` count chunks, ``received`` bytes of bodies, ``window`` is how many chunks to ask for.
 
-    ``rate`` are bytes per second within one request (0: not known yet). ``reason`` is "" until the mirror is dropped;
+    ``rate`` are bytes per second within one request (0: not known yet), ``trust`` is the share of what came lately that
+    was right, ``misses`` how many chunks in a row were not. ``reason`` is "" until the mirror is dropped;
     ``why`` is for people.
     """
 
@@ -33,6 +34,8 @@ class MirrorScore:
     received: int = 0
     window: int = limits.MIRROR_FIRST_CHUNKS
     rate: float = 0.0
+    trust: float = 0.5
+    misses: int = 0
     ready_at: float = 0.0
     reason: str = ""
     why: str = ""
@@ -65,6 +68,8 @@ class MirrorScore:
         """So many chunks arrived and were judged."""
         self.good += good
         self.bad += bad
+        self.trust += (good / (good + bad) - self.trust) * (1 - 0.8 ** (good + bad))
+        self.misses = 0 if good else self.misses + bad
         if good:
             self._strikes = self._empty = 0
         if self.bad >= limits.MIRROR_BAD_CHUNKS and not self.good:

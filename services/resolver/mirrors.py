@@ -13,6 +13,7 @@ from functools import partial
 from libreseed import limits
 from libreseed.adapters.http.client import HttpClient, HttpClientOptions
 from libreseed.adapters.mirrors.documents import Document, all_good, first_good
+from libreseed.adapters.mirrors.ranges import Ranges
 from libreseed.adapters.mirrors.sites import Site, read_sites
 from libreseed.adapters.resolving.mirror_feed import MirrorFeed
 from libreseed.errors import ContentRejected, LibreSeedError, NotFound, TransportFault
@@ -37,19 +38,26 @@ async def open_mirrors(options: MirrorOptions, release: ReleaseId, silence_s: fl
         ca_file=options.ca_file, timeout=silence_s, total=_TOTAL_S, allow_private=options.private_redirects
     )
     sites = read_sites(options.urls)
+    ranges = Ranges(ca_file=options.ca_file, allow_private=options.private_redirects)
     async with HttpClient(client_options) as client:
-        yield MirrorAccess(sites, release, client, silence_s)
+        try:
+            yield MirrorAccess(sites, release, client, ranges, silence_s)
+        finally:
+            ranges.close()
 
 
 class MirrorAccess:
     """``faults`` by base URL: the first thing that was wrong with a mirror's documents."""
 
-    def __init__(self, sites: Sequence[Site], release: ReleaseId, client: HttpClient, silence_s: float) -> None:
+    def __init__(
+        self, sites: Sequence[Site], release: ReleaseId, client: HttpClient, ranges: Ranges, silence_s: float
+    ) -> None:
         self.sites = sites
         self.faults: dict[str, LibreSeedError] = {}
         self.received = 0  # bytes of documents
         self._release = release
         self._client = client
+        self._ranges = ranges
         self._silence_s = silence_s
 
     async def records(self, keys: Sequence[PublicKey]) -> MirrorRecords:
@@ -93,7 +101,7 @@ class MirrorAccess:
 
     def feed(self) -> MirrorFeed:
         """The chunks of the release, for :class:`libreseed.adapters.resolving.fetch.ContentFetch`."""
-        return MirrorFeed(self.sites, self._release, self._client, self._silence_s)
+        return MirrorFeed(self.sites, self._release, self._client, self._ranges, self._silence_s)
 
     def _urls(self, name: str) -> dict[str, str]:
         return {site.document(self._release, name): site.base for site in self.sites}

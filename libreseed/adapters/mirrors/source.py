@@ -17,7 +17,8 @@ import trio
 
 from libreseed import limits
 from libreseed.adapters.chunks.chunk_store import ChunkStore
-from libreseed.adapters.mirrors.ranges import RangeBody, RangeRefused, Ranges
+from libreseed.adapters.mirrors.link import Link
+from libreseed.adapters.mirrors.ranges import RangeRefused, Ranges
 from libreseed.adapters.mirrors.sites import Site
 from libreseed.errors import TransportFault
 from libreseed.ids import ReleaseId
@@ -29,7 +30,8 @@ from libreseed.resolve.source_mix import SourceMix
 __all__ = ["MirrorSource"]
 
 _CHUNK = limits.CHUNK_BYTES
-_BATCH_CHUNKS = 204  # about 1 MiB: what one trip to a thread judges at most
+_BATCH_CHUNKS = 204  # about 1 MiB: what one trip to a thread judges at most; and a quarter of the request, so that
+_BATCH_LEAST = 4  # the rest of one that comes wrong need not be read
 _NOT_HERE = frozenset({404, 410})
 
 Deliver = Callable[[Kind, range, bytearray], None]
@@ -93,15 +95,16 @@ class MirrorSource:
         except TransportFault as fault:
             board.failed(ask, fault.reason, fault.message, trio.current_time())
 
-    async def _take(self, work: _Work, carry: _Carry, body: RangeBody, left: int) -> None:
+    async def _take(self, work: _Work, carry: _Carry, body: Link, left: int) -> None:
         """Read and judge at the same time: one batch is being judged while the next one fills."""
         fault: TransportFault | None = None
         send, receive = trio.open_memory_channel[memoryview](0)
+        size = min(_BATCH_CHUNKS, max(_BATCH_LEAST, len(carry.ask.chunks) // 4)) * _CHUNK
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._judge_all, work, carry, receive)
             async with send:
                 while left and fault is None:
-                    batch = _Batch(min(left, _BATCH_CHUNKS * _CHUNK), carry)
+                    batch = _Batch(min(left, size), carry)
                     try:
                         await batch.fill(body, self._silence_s)
                     except TransportFault as error:
@@ -139,7 +142,7 @@ class _Batch:
     def full(self) -> bool:
         return self._filled == self.size
 
-    async def fill(self, body: RangeBody, silence_s: float) -> None:
+    async def fill(self, body: Link, silence_s: float) -> None:
         while not self.full:
             count = await body.receive_into(self._memory[self._filled :])
             self._carry.ask.mirror.received += count

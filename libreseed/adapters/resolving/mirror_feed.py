@@ -15,7 +15,7 @@ from blake3 import blake3
 from libreseed.adapters.chunks.chunk_store import ChunkStore
 from libreseed.adapters.http.client import HttpClient
 from libreseed.adapters.mirrors.documents import Document, first_good
-from libreseed.adapters.mirrors.ranges import ClientRanges
+from libreseed.adapters.mirrors.ranges import Ranges
 from libreseed.adapters.mirrors.sites import Site
 from libreseed.adapters.mirrors.source import MirrorSource
 from libreseed.errors import ContentRejected
@@ -30,14 +30,16 @@ __all__ = ["MirrorFeed"]
 class MirrorFeed:
     """The mirrors of one fetch of ``release``. ``received`` are the bytes of documents; chunks are in the scores."""
 
-    def __init__(self, sites: Sequence[Site], release: ReleaseId, client: HttpClient, silence_s: float) -> None:
+    def __init__(
+        self, sites: Sequence[Site], release: ReleaseId, client: HttpClient, ranges: Ranges, silence_s: float
+    ) -> None:
         self.urls = [site.base for site in sites]
         self.received = 0
         self._sites = sites
         self._release = release
         self._client = client
         self._silence_s = silence_s
-        self._source = MirrorSource(sites, release, ClientRanges(client), silence_s)
+        self._source = MirrorSource(sites, release, ranges, silence_s)
 
     async def chunk_map(self, minimal: MinimalManifest, size: int) -> bytes | None:
         """The signed ``.chunks`` file of at most ``size`` bytes from whoever has it; None if no mirror does."""
