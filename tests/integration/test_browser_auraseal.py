@@ -191,7 +191,37 @@ def test_a_policy_that_names_hashes_lets_only_these_components_run(browser: Brow
     assert sorted(states) == [["good", "verified", None], ["other", "refused", "run"]]
 
 
-_GOOD = Integrity.of(b"g").primary
+def test_a_policy_that_lets_nothing_of_ours_run_is_told_as_a_refusal(
+    browser: Browser, certificate: Certificate
+) -> None:
+    site = Site()
+    good = site.script("/good.js", "good")
+    site.page(_tag("good", Integrity.of(good)), csp="script-src 'self'")
+    with https_site(certificate, site) as address:
+        browser.open(f"{address}/")
+        browser.wait("self.auraseal && auraseal.results.length === 1")
+        assert browser.run("return [auraseal.results[0].state, auraseal.results[0].reason, window.ran ?? null]") == [
+            "refused",
+            "run",
+            None,
+        ]
+
+
+def test_a_module_that_would_pull_in_what_nobody_verified_does_not_run(
+    browser: Browser, certificate: Certificate
+) -> None:
+    site = Site()
+    site.script("/other.js", "unverified")
+    code = b'import "./other.js"; (window.ran ??= []).push("importer");'
+    site.files["/importer.js"] = Page(code, "text/javascript")
+    site.page(_tag("importer", Integrity.of(code), kind="auraseal/module"))
+    with https_site(certificate, site) as address:
+        ran, events = _outcome(browser, address, 1)
+    assert ran == []
+    assert events == {"importer": ("verified", None)}  # its bytes are; that it fails is an error of its own
+    assert "/other.js" not in site.asked
+
+
 _REFUSED = {
     "other-prefix": "sealed-sha512-{0}",
     "plain-sri": "sha512-{0}",
