@@ -213,7 +213,8 @@ class Scene:
 
     def options(self, **changes: object) -> Options:
         """Options of a resolve that trusts the sample's publisher and knows all seeders directly."""
-        request = Request(self.sample.minimal.release, publisher=self.sample.minimal.pubkey, without_silexium=True)
+        release, publisher = self.sample.minimal.release, self.sample.minimal.pubkey
+        request = Request(release, publisher=publisher, without_silexium="proofs" not in changes)
         values: dict[str, object] = {
             "request": request,
             "policy": Policy(patience_s=2, peer_silence_s=2),
