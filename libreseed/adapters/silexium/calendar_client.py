@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from libreseed import limits
 from libreseed.adapters.http.client import HttpClient
+from libreseed.adapters.http.redirects import parse_url
 from libreseed.errors import TransportFault
 
 __all__ = ["CalendarService", "HttpCalendar"]
@@ -44,13 +45,17 @@ class CalendarService(Protocol):
 class HttpCalendar:
     """The calendar or pool at ``url``. ``redeemed_at`` lists other addresses that its promises may name.
 
-    ``https://*.example.org`` stands for every host below that name, over https.
+    ``https://*.example.org`` stands for every host below that name, over https. Raises :class:`UsageFault` ``http.url``
+    when ``url`` is no address.
     """
 
     name: str
     url: str
     client: HttpClient
     redeemed_at: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        parse_url(self.url)  # now, not with the first release
 
     def redeems(self, uri: str) -> bool:
         """As :class:`CalendarService`."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from libreseed import limits
 from libreseed.adapters.http.client import HttpClient
+from libreseed.adapters.http.redirects import parse_url
 from libreseed.silexium.rfc3161 import TrustedTsa
 
 __all__ = ["HttpTsa", "TimeStampService"]
@@ -27,11 +28,17 @@ class TimeStampService(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HttpTsa:
-    """The authority at ``url``, ``http`` or ``https``: the answer is signed, and the imprint tells nobody anything."""
+    """The authority at ``url``, ``http`` or ``https``: the answer is signed, and the imprint tells nobody anything.
+
+    Raises :class:`UsageFault` ``http.url`` for what is no such address.
+    """
 
     url: str
     trusted: TrustedTsa
     client: HttpClient
+
+    def __post_init__(self) -> None:
+        parse_url(self.url)  # now, not with the first release
 
     async def ask(self, request: bytes) -> bytes:
         """As :class:`TimeStampService`; raises ``http.*``."""
