@@ -186,8 +186,7 @@ class Resolution:
     @_step(2)
     def record(self, found: FoundRecord) -> Trusted:
         """Accept a record only under a key that is believed for the name; says nothing about its content."""
-        if self._trusted.proofs is None and not self.request.without_silexium:
-            raise unavailable("Silexium proofs are required, and there are none yet")
+        self._require_proofs_or_waiver()
         basis = self._trusted.basis
         if basis is None or found.publisher not in basis.keys:
             message = f"the record found is by {found.publisher}, who is not trusted for {self.request.release.name}"
@@ -285,7 +284,7 @@ class Resolution:
         """
         proofs = self._trusted.proofs
         if proofs is None:
-            require_choice(self.request, self.policy)
+            self._require_proofs_or_waiver()
             return replace(self._trusted, silexium=NOT_CHECKED)
         source = _known(source)
         proofs.artifact(source.size, source.blake3)
@@ -303,6 +302,11 @@ class Resolution:
         facts = {} if proofs is None else proven_facts(proofs)
         receipt = Receipt(minimal, path, now_ms, basis.why, self._trusted.silexium, facts)
         return replace(self._trusted, receipt=receipt, floor=floor)
+
+    def _require_proofs_or_waiver(self) -> None:
+        require_choice(self.request, self.policy)
+        if self._trusted.proofs is None and not self.request.without_silexium:
+            raise unavailable("Silexium proofs are required, and there are none")
 
     def _check_shape(self, verified: Verified) -> None:
         if verified.grid != self.map.grid or verified.m != self.map.m:
