@@ -1,9 +1,10 @@
 """One HTTP server around any ASGI application: HTTP/1.1 and 2 by hypercorn's protocol code on trio, TLS, and bounds.
 
-What this adds to hypercorn, and why its own ``serve`` is not used: connections are capped and idle ones make room
-(:mod:`libreseed.adapters.http.connections`); a client that does not read is dropped although hypercorn shields its
-sends; an exception in one connection's protocol code (HTTP/2 lets a peer cause some) ends that connection only;
-and cancellation is a graceful stop: no new connections, ``grace_seconds`` for answers under way, then all are closed.
+What this adds to hypercorn's protocol code, and why its own ``serve`` is not used: connections are capped and idle ones
+make room (:mod:`libreseed.adapters.http.connections`); clients that do not read are dropped, and cannot make us keep
+what they do not read (:mod:`libreseed.adapters.http.conversation`); an exception in one connection's protocol code
+(HTTP/2 lets a peer cause some) ends that connection only; and cancellation is a graceful stop: no new connections,
+``grace_seconds`` for answers under way, then all are closed.
 
 An application gets no lifespan events: long-lived parts belong to the service that composes them. No ``Server`` header.
 """
@@ -18,15 +19,13 @@ from typing import Any
 
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Event, Updated
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import wrap_app
 
 from libreseed import limits
 from libreseed.adapters.command.listening import listen_addresses
 from libreseed.adapters.http.connections import Connection, Connections, SteadyStream
+from libreseed.adapters.http.conversation import Conversation, Setting
 from libreseed.adapters.http.guards import ASGI, Guard, GuardOptions
 from libreseed.adapters.http.rate_limit import Rate, RateLimiter
 from libreseed.errors import LocalFault, UsageFault
@@ -99,15 +98,6 @@ async def serve(
             door.stop.set()
 
 
-@dataclass(frozen=True, slots=True)
-class _Inner:
-    """What hypercorn wants for every connection."""
-
-    app: AppWrapper
-    config: Config
-    context: WorkerContext
-
-
 class _Door:
     """Takes connections in and sees them out."""
 
@@ -120,7 +110,8 @@ class _Door:
         bounds = GuardOptions(options.max_body, options.body_seconds, options.stall_seconds, options.trusted_proxies)
         rate = RateLimiter(options.rate, clients=limits.HTTP_RATE_CLIENTS) if options.rate is not None else None
         guard: Any = Guard(app, bounds, connections=connections, rate=rate)
-        self._inner = _Inner(wrap_app(guard, 0, "asgi"), _hypercorn_config(options), WorkerContext(None))
+        config = _hypercorn_config(options)
+        self._setting = Setting(wrap_app(guard, 0, "asgi"), config, WorkerContext(None), connections)
         self._emptied = trio.Event()
         self.stop = trio.Event()
 
@@ -130,7 +121,7 @@ class _Door:
             async with trio.open_nursery() as handlers:
                 task_status.started(handlers)
                 await self.stop.wait()
-                await self._inner.context.terminated.set()  # idle connections close, the others after their answer
+                await self._setting.context.terminated.set()  # idle connections close, the others after their answer
                 with trio.move_on_after(self._options.grace_seconds):
                     while len(self._connections):
                         self._emptied = trio.Event()
@@ -168,31 +159,14 @@ class _Door:
         if self._tls is not None:
             stream = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
         try:
-            await _Watched(self._inner, stream, connection, self._connections)
+            await Conversation(self._setting, connection, stream).run()
         except Exception:  # noqa: BLE001  # the one top of each connection
             # Protocol code that a peer can make fail must not take the other connections with it.
-            _LOG.exception("a connection of %s ended by a defect", connection.client)
+            _LOG.warning("a connection of %s ended by a defect", connection.client, exc_info=_LOG.isEnabledFor(10))
         finally:
             connection.abort()
             self._connections.leave(connection)
             self._emptied.set()
-
-
-class _Watched(TCPServer):
-    """hypercorn's connection, which tells when a request begins and when the last one has ended."""
-
-    def __init__(self, inner: _Inner, stream: Any, connection: Connection, connections: Connections) -> None:
-        super().__init__(inner.app, inner.config, inner.context, ConnectionState({}), stream)
-        self._connection = connection
-        self._connections = connections
-
-    async def protocol_send(self, event: Event) -> None:
-        if isinstance(event, Updated):
-            self._connections.set_idle(self._connection, event.idle)
-        await super().protocol_send(event)
-
-    def __await__(self) -> Any:
-        return self.run().__await__()
 
 
 def _hypercorn_config(options: HttpServerOptions) -> Config:
