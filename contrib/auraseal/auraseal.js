@@ -8,7 +8,7 @@
  * data-auraseal="verified|healed|refused" and the event auraseal:<that>, which bubbles and says why. */
 (() => {
   "use strict";
-  const MOST_BYTES = 32 << 20, TIMEOUT_MS = 60000;
+  const MOST_BYTES = 32 << 20, TIMEOUT_MS = 30000;
   // 64 bytes in canonical base64: four spare bits are zero.
   const HASH = "([A-Za-z0-9+/]{85}[AQgw]==)", FORM = RegExp(`^auraseal-sha512-${HASH}(?:-${HASH})?$`);
   const nonce = document.currentScript?.nonce, seen = new WeakSet(), results = [];

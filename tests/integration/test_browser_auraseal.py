@@ -337,6 +337,16 @@ def test_an_ordinary_tag_is_stopped_before_the_browser_runs_it(browser: Browser,
     }
 
 
+def test_without_the_loader_a_browser_runs_what_was_tampered_with(browser: Browser, certificate: Certificate) -> None:
+    """What all of this is for; and the proof that the pages above would show it."""
+    site = Site()
+    evil = site.script("/evil.js", "evil", tamper=True)
+    site.files["/"] = Page(f'<!DOCTYPE html><script src="/evil.js" integrity="{Integrity.of(evil)}"></script>'.encode())
+    with https_site(certificate, site) as address:
+        browser.open(f"{address}/")
+        assert browser.run("return window.ran") == ["EVIL"]
+
+
 def test_what_the_browser_started_before_us_is_told_and_not_run_again(
     browser: Browser, certificate: Certificate
 ) -> None:
@@ -426,6 +436,33 @@ def test_endless_data_is_not_kept(browser: Browser, certificate: Certificate) ->
     with https_site(certificate, site) as address:
         assert _outcome(browser, address, 1) == ([], {"flood": ("refused", "fetch")})
         assert browser.run("return auraseal.results[0].why") == "too large"
+
+
+def test_a_server_that_never_answers_is_given_up_for_the_recovery_file(
+    browser: Browser, certificate: Certificate
+) -> None:
+    site = Site()
+    code = site.script("/mute.js", "primary")
+    site.script("/mute.part.1.js", "primary")
+    site.page(
+        _tag("mute", Integrity.of(code, code), more='onload="window.waited = asked"'),
+        head='<script nonce="n0nce">const whole = AbortSignal.timeout.bind(AbortSignal), asked = [];'
+        "AbortSignal.timeout = (ms) => { asked.push(ms); return whole(ms / 100); };</script>",
+    )
+    over = threading.Event()
+
+    def answer(path: str) -> Page | None:
+        if path == "/mute.js":
+            over.wait(30)
+        return site(path)
+
+    with https_site(certificate, answer) as address:
+        try:
+            ran, events = _outcome(browser, address, 1)
+            assert browser.run("return waited") == [30_000, 30_000]
+        finally:
+            over.set()
+    assert (ran, events) == (["primary"], {"mute": ("healed", None)})
 
 
 def test_an_unknown_type_or_no_source_is_refused(browser: Browser, certificate: Certificate) -> None:

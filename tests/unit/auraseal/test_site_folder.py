@@ -13,10 +13,9 @@ import pytest
 
 from libreseed import limits
 from libreseed.adapters.auraseal import site_folder
-from libreseed.adapters.command.console import CommandParser, run_command
 from libreseed.auraseal.integrity import Integrity
 from libreseed.auraseal.integrity_manifest import parse_integrity_manifest
-from libreseed_services.mirror.integrity import add_parser
+from libreseed_services.mirror.cli import main
 
 CORE, EXTRA = b"console.log('core')\n", b"\0asm"
 PAGE = (
@@ -46,9 +45,7 @@ def site(tmp_path: Path) -> Path:
 
 
 def _run(*arguments: str) -> int:
-    parser = CommandParser(prog="libreseed-mirror")
-    add_parser(parser.add_subparsers(required=True))
-    return run_command(lambda parsed: parsed.command()(parsed), parser, ["integrity", *arguments])
+    return main(["integrity", *arguments])
 
 
 def _json(capsys: pytest.CaptureFixture[str]) -> Any:
