@@ -42,9 +42,9 @@ _FOREVER = "public, max-age=31536000, immutable"
 _JSON, _NOTE, _OCTETS = "application/json", "text/plain; charset=utf-8", "application/octet-stream"
 _STATUS = {
     "silexium.request": 400,
-    "silexium.head": 400,
-    "silexium.head-log": 400,
-    "silexium.head-signature": 400,
+    "silexium.head": 409,
+    "silexium.head-log": 409,
+    "silexium.head-signature": 409,
     "silexium.tile": 404,
     "silexium.behind": 409,
     "silexium.fork": 409,

@@ -53,24 +53,32 @@ def openapi_document() -> Schema:
     }
 
 
-def _parameter(name: str, pattern: str, description: str) -> Schema:
+def _parameter(name: str, pattern: str, description: str, example: str) -> Schema:
     schema = {"type": "string", "pattern": pattern, "maxLength": 129}
-    return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
+    described = {"description": description, "example": example, "schema": schema}
+    return {"name": name, "in": "path", "required": True, **described}
 
 
-_RELEASE = _parameter("release", f"^[a-z0-9][a-z0-9._-]{{0,63}}@{_SEMVER}$", "name@version")
-_ENTRY = _parameter("index", "^(?:0|[1-9][0-9]{0,14})$", "the entry's number, from 0")
+_RELEASE = _parameter("release", f"^[a-z0-9][a-z0-9._-]{{0,63}}@{_SEMVER}$", "name@version", "hello@1.0.0")
+_ENTRY = _parameter("index", "^(?:0|[1-9][0-9]{0,14})$", "the entry's number, from 0", "0")
 _TILE = (
-    _parameter("level", "^(?:0|[1-9][0-9]?|entries|bodies)$", "tree level / 8, or entries or bodies"),
-    _parameter("index", f"^{_INDEX_PATH}$", "tlog-tiles: groups of three digits, .p/W for a partial tile"),
+    _parameter("level", "^(?:0|[1-9][0-9]?|entries|bodies)$", "tree level / 8, or entries or bodies", "0"),
+    _parameter("index", f"^{_INDEX_PATH}$", "groups of three digits (tlog-tiles), .p/W for a partial tile", "000.p/1"),
 )
 _TILE_TEXT = "A tile of the tree, or a bundle of entry hashes or entries"
+
+
+_EXAMPLE: Schema = {"package": "hello", "os": "linux", "arch": "x86_64"}
+_EXAMPLES = {"InstallRequest": _EXAMPLE, "UpdateRequest": {**_EXAMPLE, "current_version": "0.9.0"}}
 
 
 def _question(name: str, request: str, answer: str) -> Schema:
     return {
         "operationId": name,
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _ref(request)}}},
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _ref(request), "example": _EXAMPLES[request]}},
+        },
         "responses": {
             "200": {"description": "Answered", "content": {"application/json": {"schema": _ref(answer)}}},
             **_problems(400, 404, 408, 409, 413, 415, 429, 503),
@@ -108,10 +116,10 @@ def _problems(*statuses: int) -> Schema:
 
 
 _MEANINGS = {
-    400: "The request is not in form, or known_sth is no head of this log",
+    400: "The request is not in form",
     404: "Not in the log",
     408: "The body came too slowly",
-    409: "known_sth is ahead of this server, or proves that the log has forked (evidence)",
+    409: "known_sth is no head of this log, is ahead of it, or proves that the log has forked (evidence)",
     413: "The body is too long",
     415: "The body is not application/json",
     429: "Too many requests",

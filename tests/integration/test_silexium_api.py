@@ -176,15 +176,15 @@ def head_of(size: int, key: Any, *, origin: str = ORIGIN, root: bytes = b"\x01" 
 
 async def test_a_head_of_another_log_is_refused(stocked: Shop) -> None:
     sth = head_of(3, stocked.site().unlock("log-key"), origin="other.test/log")
-    assert (await refused_head(stocked, sth, 400))["reason"] == "silexium.head-log"
+    assert (await refused_head(stocked, sth, 409))["reason"] == "silexium.head-log"
 
 
 async def test_a_head_that_somebody_else_signed_is_refused(stocked: Shop) -> None:
-    assert (await refused_head(stocked, head_of(3, private(9)), 400))["reason"] == "silexium.head-signature"
+    assert (await refused_head(stocked, head_of(3, private(9)), 409))["reason"] == "silexium.head-signature"
 
 
 async def test_a_malformed_head_is_refused(stocked: Shop) -> None:
-    assert (await refused_head(stocked, {"tree_size": 3}, 400))["reason"] == "silexium.head"
+    assert (await refused_head(stocked, {"tree_size": 3}, 409))["reason"] == "silexium.head"
 
 
 async def test_a_client_that_has_seen_more_is_told_that_this_server_is_behind(stocked: Shop) -> None:
