@@ -21,6 +21,7 @@ from libreseed.silexium.bitcoin_headers import HeaderSource
 from libreseed.silexium.ripemd160 import ripemd160
 
 __all__ = [
+    "PROMISE_CHARACTERS",
     "BitcoinAttestation",
     "OtherAttestation",
     "OtsPath",
@@ -40,7 +41,9 @@ _PENDING = bytes.fromhex("83dfe30d2ef90c8e")
 _SHA256, _RIPEMD160, _APPEND, _PREPEND = 0x08, 0x03, 0xF0, 0xF1
 _TAGS = {"sha256": _SHA256, "ripemd160": _RIPEMD160, "append": _APPEND, "prepend": _PREPEND}
 _FORK, _ATTESTATION = 0xFF, 0x00
-_URI = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._/:")
+PROMISE_CHARACTERS = frozenset(  # of a calendar's address
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._/:"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +226,7 @@ def _attestation(reader: _Reader, message: bytes) -> BitcoinAttestation | Pendin
         result: BitcoinAttestation | PendingAttestation = BitcoinAttestation(message, height)
     elif tag == _PENDING:
         uri = payload.counted(limits.OTS_URI_BYTES).decode("latin-1")
-        if not _URI.issuperset(uri):
+        if not PROMISE_CHARACTERS.issuperset(uri):
             raise ProofRejected("silexium.ots", "the URI of a calendar has characters that are not allowed")
         result = PendingAttestation(message, uri)
     else:

@@ -24,8 +24,10 @@ from .site import add_site_flags, load_site
 if TYPE_CHECKING:
     from libreseed.adapters.command.notify import Notifier
     from libreseed.adapters.http.server import HttpServerOptions
+    from libreseed.adapters.silexium.log_store import LogStore
 
     from .office import Office
+    from .pump import Pump
     from .site import Site
 
 __all__ = ["add_parser", "run_server"]
@@ -91,6 +93,7 @@ async def _start(office: Office, notifier: Notifier, nursery: trio.Nursery, stac
     from libreseed.adapters.http.connections import Connections
     from libreseed.adapters.http.server import serve
     from libreseed.adapters.silexium.answers import Answers
+    from libreseed.adapters.silexium.embedded_app import embedded_app
     from libreseed.adapters.silexium.log_store import LogStore
     from libreseed.adapters.silexium.publication import Publication
 
@@ -117,12 +120,18 @@ async def _start(office: Office, notifier: Notifier, nursery: trio.Nursery, stac
     office.policy()  # a mistake in the settings shows before anything is served
     await office.database.run(publication.sign, wall_clock())
     pump = Pump(publication, stack.enter_context(closing(WakeBell(site.database))))
+    await _start_cosigner(log, site, pump, nursery, stack)
     connections = Connections(site.connections, site.connections_per_client, frozenset(site.trusted_proxies))
     wellbeing = Wellbeing(office, pump, connections)
     answers = Answers(log, headers=stamps.run, cosigned=site.cosigned)
     api = Api(answers, office.database, wellbeing.keys, wellbeing.health, wellbeing.metrics)
-    app = wellbeing.counting(build_app(api))
+    served = build_app(api)
+    if stamps.world is not None:
+        served.mount("/embedded", embedded_app(stamps.world))
+    app = wellbeing.counting(served)
     urls = await nursery.start(partial(serve, app, _options(site), connections=connections))
+    if stamps.world is not None:
+        stamps.world.reachable_at(f"{urls[0].rstrip('/')}/embedded")
     nursery.start_soon(pump.run)
     for url in urls:
         _LOG.info("serving %s", url)
@@ -130,6 +139,20 @@ async def _start(office: Office, notifier: Notifier, nursery: trio.Nursery, stac
     print(*urls, sep="\n", flush=True)  # for whoever chose port 0
     notifier.ready(f"{log.size} entries")
     await notifier.run_watchdog()
+
+
+async def _start_cosigner(log: LogStore, site: Site, pump: Pump, nursery: trio.Nursery, stack: AsyncExitStack) -> None:
+    from libreseed.adapters.http.client import HttpClient
+
+    from .cosigner import Cosigner
+    from .log_peers import site_witnesses
+
+    witnesses = site_witnesses(site)
+    if witnesses:
+        client = await stack.enter_async_context(HttpClient())
+        cosigner = Cosigner(log, witnesses, client)
+        pump.on_head = cosigner.nudge
+        nursery.start_soon(cosigner.run)
 
 
 def _options(site: Site) -> HttpServerOptions:

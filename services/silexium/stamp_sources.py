@@ -17,6 +17,8 @@ from libreseed.silexium.stamp_job import Pace
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from libreseed.adapters.silexium.embedded import EmbeddedWorld
+
     from .office import Office
 
 __all__ = ["StampSources", "open_stamp_sources"]
@@ -27,11 +29,15 @@ _EMBEDDED_PACE = Pace(retry_first=1, retry_most=30, poll_first=0, poll_most=5)
 
 @dataclass(frozen=True, slots=True)
 class StampSources:
-    """``headers`` confirm proofs; ``run`` gives the headers that go into bundles, None where they would be many."""
+    """``headers`` confirm proofs; ``run`` gives the headers that go into bundles, None where they would be many.
+
+    ``world`` is what is embedded, if anything is.
+    """
 
     stamping: Stamping
     headers: Callable[[], HeaderSource]
     run: Callable[[], HeaderRun | None]
+    world: EmbeddedWorld | None = None
 
 
 async def open_stamp_sources(office: Office, stack: AsyncExitStack) -> StampSources:
@@ -53,7 +59,7 @@ def _embedded(office: Office, folder: Path) -> StampSources:
         data = world.headers()
         return HeaderRun(0, data) if len(data) <= HEADER_BYTES * limits.BUNDLE_HEADERS else None
 
-    return StampSources(stamping, world.chain, run)
+    return StampSources(stamping, world.chain, run, world)
 
 
 async def _over_http(office: Office, stack: AsyncExitStack) -> StampSources:

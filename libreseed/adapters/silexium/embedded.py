@@ -29,7 +29,7 @@ from libreseed.errors import LibreSeedError, LocalFault, Malformed
 from libreseed.silexium.bitcoin_headers import HEADER_BYTES, REGTEST, HeaderChain
 from libreseed.silexium.embedded_calendar import aggregate, anchor
 from libreseed.silexium.embedded_tsa import EMBEDDED_POLICY, EmbeddedTsa
-from libreseed.silexium.ots import BitcoinAttestation, parse_timestamp, write_ots
+from libreseed.silexium.ots import PROMISE_CHARACTERS, BitcoinAttestation, parse_timestamp, write_ots
 from libreseed.silexium.time_stamp_request import TimeStampRequest
 
 if TYPE_CHECKING:
@@ -102,6 +102,11 @@ class EmbeddedWorld:
         self._calendar_key = (folder / "calendar.key").read_bytes()
         with self._database() as database, database.write() as connection:
             connection.execute("INSERT OR IGNORE INTO blocks VALUES (?, ?)", (0, REGTEST.genesis))
+
+    def reachable_at(self, url: str) -> None:
+        """Let promises name ``url`` as their calendar from now on, if they can: the format knows no IPv6 brackets."""
+        if PROMISE_CHARACTERS.issuperset(url):
+            self.uri = url.rstrip("/")
 
     # --- time stamp authority ---------------------------------------------------------------------------------------
 
