@@ -20,6 +20,16 @@ ROWS: tuple[Reason, ...] = (
     *rows(Exit.SILEXIUM_REJECTED, "Nothing is to be done: one entry is logged once.", "silexium.logged"),
     *rows(
         Exit.SILEXIUM_REJECTED,
+        "Ask with a request as C2SP tlog-witness says, of a witness that speaks it.",
+        "silexium.witness-request",
+    ),
+    *rows(
+        Exit.SILEXIUM_REJECTED,
+        "Ask the witness's operator: it must know this log's name and key, and have a right clock.",
+        "silexium.witness-refused",
+    ),
+    *rows(
+        Exit.SILEXIUM_REJECTED,
         "The database is behind what its log has shown (an old backup?): "
         "bring it up to date with 'libreseed-silexium log recover' from a mirror.",
         "silexium.shrunk",

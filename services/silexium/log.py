@@ -6,15 +6,15 @@ What reads needs no key: the database knows which log it holds. What signs needs
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from libreseed.adapters.command.console import CommandParser, Report
 from libreseed.errors import Malformed, NotFound, UsageFault
 
+from . import log_peers
 from .commands import Commands, add_subcommands
+from .open_log import newest, reading_log, signing_log
 from .site import Site, add_site_flags, load_site
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def add_parser(commands: Commands) -> None:
     _add_prove(inner)
     _add_audit(inner)
     _add_places(inner)
+    log_peers.add_parsers(inner)
 
 
 def _add_append(commands: Commands) -> None:
@@ -152,7 +153,7 @@ def _append(arguments: argparse.Namespace) -> Report:
 
     entries = [parse_log_entry(_read_entry(name)).data for name in arguments.entries]
     site = load_site(arguments)
-    with _signing_log(site, create=True) as store:
+    with signing_log(site, create=True) as store:
         known = [store.find(Blake3Digest(blake3(entry).digest())) for entry in entries]
         fresh = iter(store.append([entry for entry, at in zip(entries, known, strict=True) if at is None]))
         indices = [next(fresh) if at is None else at for at in known]
@@ -167,16 +168,16 @@ def _append(arguments: argparse.Namespace) -> Report:
 
 def _head(arguments: argparse.Namespace) -> Report:
     site = load_site(arguments)
-    with _signing_log(site, create=False) if arguments.sign else _log(site) as store:
-        checkpoint = _sign(site, store) if arguments.sign else _newest(store)
+    with signing_log(site, create=False) if arguments.sign else reading_log(site) as store:
+        checkpoint = _sign(site, store) if arguments.sign else newest(store)
     return Report(checkpoint.data.decode(), {"sth": checkpoint.sth.members(), "checkpoint": checkpoint.data.decode()})
 
 
 def _prove(arguments: argparse.Namespace) -> Report:
     from libreseed.ids import Blake3Digest
 
-    with _log(load_site(arguments)) as store:
-        sth = _newest(store).sth
+    with reading_log(load_site(arguments)) as store:
+        sth = newest(store).sth
         if arguments.old is not None:
             text, hashes, data = _prove_growth(store, sth, _number(arguments.old))
         else:
@@ -208,7 +209,7 @@ def _prove_entry(store: LogStore, sth: SignedTreeHead, name: str) -> _Proof:
 def _audit(arguments: argparse.Namespace) -> Report:
     from libreseed.adapters.silexium.log_audit import audit_entries
 
-    with _log(load_site(arguments)) as store:
+    with reading_log(load_site(arguments)) as store:
         packages, releases = audit_entries(store)
     data = {"entries": releases, "packages": packages}
     return Report(f"{releases} entries of {packages} packages, no version twice", data)
@@ -217,7 +218,7 @@ def _audit(arguments: argparse.Namespace) -> Report:
 def _fsck(arguments: argparse.Namespace) -> Report:
     from libreseed.adapters.silexium.log_check import check_log
 
-    with _log(load_site(arguments)) as store:
+    with reading_log(load_site(arguments)) as store:
         facts = check_log(store)
         origin = store.identity.name
     data = {"origin": origin, "size": facts.size, "root_hash": str(facts.root)}
@@ -230,7 +231,7 @@ def _backup(arguments: argparse.Namespace) -> Report:
     target = Path(arguments.place)
     if not target.parent.is_dir():
         raise NotFound("notfound.file", f"there is no directory {target.parent}")
-    with _log(load_site(arguments)) as store:
+    with reading_log(load_site(arguments)) as store:
         store.database.backup(target)
     return Report(str(target), {"path": str(target), "bytes": target.stat().st_size})
 
@@ -239,7 +240,7 @@ def _export(arguments: argparse.Namespace) -> Report:
     from libreseed.adapters.silexium.log_export import export_log
 
     site = load_site(arguments)
-    with _log(site) as store:
+    with reading_log(site) as store:
         done = export_log(store, Path(arguments.place), cosigned=site.cosigned)
     size = done.checkpoint.sth.size
     data = {"path": arguments.place, "size": size, "new_entries": size - done.old, "sth": done.checkpoint.sth.members()}
@@ -249,39 +250,11 @@ def _export(arguments: argparse.Namespace) -> Report:
 # --- what they share --------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _log(site: Site) -> Iterator[LogStore]:
-    """The log that the database holds, to be read."""
-    from libreseed.adapters.silexium.database import open_database
-    from libreseed.adapters.silexium.log_store import LOG_SCHEMA, LogStore, stored_identity
-
-    with open_database(site.database, (LOG_SCHEMA,), create=False) as database:
-        yield LogStore(database, stored_identity(database))
-
-
-@contextmanager
-def _signing_log(site: Site, *, create: bool) -> Iterator[LogStore]:
-    """The log of ``origin`` and ``log-key``, in its database."""
-    from libreseed.adapters.silexium.database import open_database
-    from libreseed.adapters.silexium.log_store import LOG_SCHEMA, LogStore
-
-    identity = site.log_identity()
-    with open_database(site.database, (LOG_SCHEMA,), create=create) as database:
-        yield LogStore(database, identity)
-
-
 def _sign(site: Site, store: LogStore) -> Checkpoint:
     from .office import wall_clock
 
     store.sign_head(site.unlock("log-key"), wall_clock())
-    return _newest(store)
-
-
-def _newest(store: LogStore) -> Checkpoint:
-    checkpoint = store.checkpoint()
-    if checkpoint is None:
-        raise NotFound("notfound.log", "no head of this log has been signed yet")
-    return checkpoint
+    return newest(store)
 
 
 def _find(store: LogStore, text: str) -> tuple[int, Blake3Digest]:

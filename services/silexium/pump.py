@@ -7,6 +7,7 @@ and is tried again. What the services and the releases do wrong is logged once e
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
@@ -26,10 +27,12 @@ _LONGEST_SECONDS = 300.0  # without looking: a ring may be lost, a clock may be 
 
 @dataclass
 class Pump:
-    """``fault`` is the last step's, None when it went well; the counts are since the start."""
+    """``on_head`` is called after a head was signed; ``fault`` is the last step's, None when it went well; the counts
+    are since the start."""
 
     publication: Publication
     bell: WakeBell
+    on_head: Callable[[], None] = lambda: None
     fault: LibreSeedError | None = None
     logged: int = 0
     refused: int = 0
@@ -52,6 +55,8 @@ class Pump:
             return _RETRY_SECONDS
         self.fault = None
         self._tell(done)
+        if done.signed:
+            self.on_head()
         return min(max(0.0, done.next_due - now), _LONGEST_SECONDS)
 
     def _tell(self, done: Advanced) -> None:

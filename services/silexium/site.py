@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from libreseed import limits
 from libreseed.adapters.command.console import CommandParser
 from libreseed.adapters.command.settings import (
     Endpoint,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from libreseed.keys.ed25519 import PrivateKey
     from libreseed.silexium.tree_head import NamedKey
 
-__all__ = ["CONFIG_NAME", "Authority", "Calendar", "Site", "add_site_flags", "load_site"]
+__all__ = ["CONFIG_NAME", "Authority", "Calendar", "Site", "WitnessPlace", "add_site_flags", "load_site"]
 
 CONFIG_NAME = "silexium.toml"
 _SERVICES = 8  # of a kind, the format's bound on stamps
@@ -54,6 +55,15 @@ class Calendar:
 
     url: str
     redeemed_at: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessPlace:
+    """A witness that is asked for cosignatures: its name and public key as in its signatures, and its URL."""
+
+    name: str
+    key: str
+    url: str
 
 
 def _table(value: object) -> Mapping[str, object]:
@@ -78,6 +88,13 @@ def _calendar(value: object) -> Calendar:
     return Calendar(text(table["url"]), list_of(text)(table.get("redeemed-at", [])))
 
 
+def _witness(value: object) -> WitnessPlace:
+    table = _table(value)
+    if set(table) != {"name", "key", "url"}:
+        raise ValueError("a witness has a name, a key and a url")
+    return WitnessPlace(text(table["name"]), text(table["key"]), text(table["url"]))
+
+
 _SCHEMA = (
     Setting("origin", text),
     Setting("database", file_path),
@@ -99,6 +116,7 @@ _SCHEMA = (
     Setting("head-seconds", seconds, 3600.0),
     Setting("patience-seconds", seconds, 3600.0),
     Setting("cosigned", integer(0, 32), 0),
+    Setting("witnesses", list_of(_witness), ()),
 )
 _PATHS = ("database", "server-key", "log-key", "certificate", "certificate-key", "embedded", "headers")
 
@@ -128,8 +146,14 @@ class Site:
     head_seconds: float
     patience_seconds: float
     cosigned: int
+    witnesses: tuple[WitnessPlace, ...]
 
     def __post_init__(self) -> None:
+        if (
+            len({place.key for place in self.witnesses}) != len(self.witnesses)
+            or len(self.witnesses) > limits.WITNESSES
+        ):
+            raise UsageFault("config.value", f"witnesses: at most {limits.WITNESSES}, each key once")
         if self.embedded is not None and (self.time is not None or self.authorities or self.calendars):
             raise UsageFault("config.value", "embedded authorities exclude time, authorities and calendars")
         if max(len(self.authorities), len(self.calendars)) > _SERVICES:

@@ -64,6 +64,15 @@ class LogFolder:
         """The file at ``path``, as :mod:`~libreseed.silexium.log_path` spells it; raises NotFound."""
         return read_bounded(self.root / path, limits.LOG_FILE_BYTES)
 
+    def read_tile(self, tile: Tile) -> bytes:
+        """A tile, or where a partial one is gone already, the full one in its place; raises NotFound."""
+        try:
+            return self.read(tile.path)
+        except NotFound:
+            if tile.full:
+                raise
+            return self.read(Tile(tile.level, tile.index).path)
+
     def write_tile(self, tile: Tile, hashes: bytes) -> None:
         """Write a tile of the tree."""
         self._batch.write(tile.path, hashes)

@@ -89,9 +89,22 @@ class LogStore:
         Raises ``silexium.logged`` for an entry that the log has (evidence ``index``), ``silexium.entry`` for one out of
         bounds, ``silexium.shrunk`` when the database is behind what its log has shown.
         """
+        self.high_water.require(_state(connection).size, lambda size: self.root_in(connection, size))
+        return self._append(connection, entries)
+
+    def recover(self, entries: Sequence[bytes], shown: SignedTreeHead) -> None:
+        """Append what the database lacks of the tree of ``shown``; it must lead to exactly that root, else
+        ``silexium.consistency`` and nothing is appended."""
+        with self.database.write() as connection:
+            self._append(connection, entries)
+            state = _state(connection)
+            if (state.size, state.root) != (shown.size, shown.root.raw):
+                message = f"the database is not the beginning of the log of {shown.size} entries"
+                raise ProofRejected("silexium.consistency", message, evidence={"shown": shown.members()})
+
+    def _append(self, connection: sqlite3.Connection, entries: Sequence[bytes]) -> range:
         texts = _texts(entries)
         state = _state(connection)
-        self.high_water.require(state.size, lambda size: self.root_in(connection, size))
         hashes = [blake3(entry).digest() for entry in entries]
         self._refuse_known(connection, hashes)
         tail = self._tail_at(connection, state)
@@ -196,6 +209,12 @@ class LogStore:
             for name, key, time, signature in cosignatures
         )
         return Checkpoint(sth, tuple(by))
+
+    def cosigned_size(self, witness: PublicKey) -> int:
+        """The largest head that ``witness`` has cosigned, as far as is known here."""
+        query = "SELECT coalesce(max(size), 0) FROM log_cosignatures WHERE key = ?"
+        with self.database.read() as connection:
+            return int(connection.execute(query, (witness.raw,)).fetchone()[0])
 
     def inclusion(self, index: int, size: int) -> list[bytes]:
         """The inclusion proof of entry ``index`` in the log of ``size`` entries; raises ``silexium.inclusion``."""

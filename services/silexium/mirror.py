@@ -1,0 +1,163 @@
+"""``mirror``: copy a log from a server, a mirror or a folder, verify all of it, and serve it. silexium-log.md, 7."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from libreseed.adapters.command.console import Report
+from libreseed.adapters.command.settings import endpoint, seconds
+from libreseed.errors import LibreSeedError, UsageFault
+
+from .commands import Commands
+from .log_trust import add_log_flags, named_logs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from libreseed.adapters.silexium.log_mirror import LogMirror, Mirrored
+    from libreseed.adapters.silexium.proof_source import ProofSource
+
+__all__ = ["add_parser"]
+
+_LOG = logging.getLogger("libreseed.silexium.mirror")
+_AT_ONCE = 8  # requests
+_PROVEN_AGAINST_THE_LOG = "silexium.fork"
+
+
+def add_parser(commands: Commands) -> None:
+    """Register ``mirror``."""
+    parser = commands.add_parser(
+        "mirror",
+        help="copy a log and verify all of it",
+        description="Bring DIR up to the log at SOURCE: a server's or mirror's URL, or a folder. Nothing is believed "
+        "but the log's signature; a forged entry, an old head, another history or a truncated tile is refused, each "
+        "with its own reason, and DIR keeps showing what it showed. DIR can be served by any web server and mirrored "
+        "again. Run it again to go on; evidence of a fork is kept in DIR/.silexium/evidence.",
+        examples="  libreseed-silexium mirror https://log.example --out /srv/log --log log.example/b3 ed25519:...\n"
+        "  libreseed-silexium mirror https://log.example --out /srv/log --policy policy.toml \\\n"
+        "    --serve 0.0.0.0:8441 --every 60",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="an http(s) URL or a folder")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the mirror's folder")
+    add_log_flags(parser)
+    parser.add_argument("--serve", metavar="H:P", help="serve DIR until a signal (port 0: the system chooses)")
+    parser.add_argument("--every", metavar="S", help="with --serve: look for news every S seconds")
+    parser.add_argument("--ca-file", metavar="F", help="authorities for https, in place of the system's")
+    parser.set_defaults(handler=_mirror)
+
+
+def _mirror(arguments: argparse.Namespace) -> Report | None:
+    from libreseed.adapters.silexium.log_folder import LogFolder
+    from libreseed.adapters.silexium.log_mirror import LogMirror
+
+    logs = named_logs(arguments)
+    if len(logs) != 1:
+        raise UsageFault("usage", "a mirror is of one log: name it with --log ORIGIN KEY")
+    if arguments.every is not None and arguments.serve is None:
+        raise UsageFault("usage", "--every goes with --serve")
+    mirror = LogMirror(LogFolder(Path(arguments.out)), logs[0])
+    if arguments.serve is None:
+        return _report(arguments, trio.run(_once, arguments, mirror))
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    trio.run(_serve, arguments, mirror)
+    return None
+
+
+async def _once(arguments: argparse.Namespace, mirror: LogMirror) -> Mirrored:
+    async with AsyncExitStack() as stack:
+        return await _update(mirror, await _open(arguments, stack))
+
+
+async def _serve(arguments: argparse.Namespace, mirror: LogMirror) -> None:
+    from libreseed.adapters.http.server import HttpServerOptions, serve
+    from libreseed.adapters.silexium.log_site import folder_app
+
+    from .stopping import stop_on_signal
+
+    place = endpoint(arguments.serve)
+    every = None if arguments.every is None else seconds(arguments.every)
+    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        await nursery.start(stop_on_signal, nursery.cancel_scope)
+        source = await _open(arguments, stack)
+        _tell(await _update(mirror, source))
+        options = HttpServerOptions(host=place.host, port=place.port)
+        urls = await nursery.start(partial(serve, folder_app(mirror.folder), options))
+        print(*urls, sep="\n", flush=True)
+        if every is not None:
+            await _follow(mirror, source, every)
+        await trio.sleep_forever()
+
+
+async def _follow(mirror: LogMirror, source: ProofSource, every: float) -> None:
+    """Look for news until cancelled; what is refused is told, and what is here goes on being served."""
+    while True:
+        await trio.sleep(every)
+        try:
+            _tell(await _update(mirror, source))
+        except LibreSeedError as error:
+            level = logging.CRITICAL if error.reason == _PROVEN_AGAINST_THE_LOG else logging.ERROR
+            _LOG.log(level, "%s [%s]", "; ".join((error.message, *error.details)), error.reason)
+
+
+async def _open(arguments: argparse.Namespace, stack: AsyncExitStack) -> ProofSource:
+    from libreseed.adapters.http.client import HttpClient, HttpClientOptions
+    from libreseed.adapters.silexium.proof_source import FolderSource, HttpSource, is_url
+
+    if not is_url(arguments.source):
+        return FolderSource(Path(arguments.source))
+    ca_file = None if arguments.ca_file is None else Path(arguments.ca_file)
+    client = await stack.enter_async_context(HttpClient(HttpClientOptions(ca_file=ca_file)))
+    return HttpSource(client, arguments.source)
+
+
+async def _update(mirror: LogMirror, source: ProofSource) -> Mirrored:
+    """One update, in a thread that asks this loop for files."""
+    from .office import wall_clock
+
+    def fetch(paths: Sequence[str], most: int) -> list[bytes | None]:
+        return trio.from_thread.run(_get_all, source, paths, most)
+
+    work = partial(mirror.update, fetch, wall_clock(), source=source.name)
+    return await trio.to_thread.run_sync(work)
+
+
+async def _get_all(source: ProofSource, paths: Sequence[str], most: int) -> list[bytes | None]:
+    if len(paths) == 1:
+        return [await source.get(paths[0], most)]
+    found: list[bytes | None] = [None] * len(paths)
+    limiter = trio.CapacityLimiter(_AT_ONCE)
+
+    async def get(number: int, path: str) -> None:
+        async with limiter:
+            found[number] = await source.get(path, most)
+
+    async with trio.open_nursery() as nursery:
+        for number, path in enumerate(paths):
+            nursery.start_soon(get, number, path)
+    return found
+
+
+def _tell(done: Mirrored) -> None:
+    if done.checkpoint.sth.size > done.old:
+        _LOG.info("%d entries, %d of them new", done.checkpoint.sth.size, done.checkpoint.sth.size - done.old)
+
+
+def _report(arguments: argparse.Namespace, done: Mirrored) -> Report:
+    sth = done.checkpoint.sth
+    data = {
+        "path": arguments.out,
+        "size": sth.size,
+        "new_entries": sth.size - done.old,
+        "kept_bundles": done.kept,
+        "sth": sth.members(),
+        "witnesses": [cosignature.signer.name for cosignature in done.checkpoint.cosignatures],
+    }
+    return Report(f"{arguments.out}: {sth.size} entries, {sth.size - done.old} of them new; all verified", data)
