@@ -51,4 +51,17 @@ def node_app(headers: Callable[[], bytes], login: str = "Basic dTpw") -> Starlet
         answers = [answer(call) for call in asked] if isinstance(asked, list) else answer(asked)
         return Response(json.dumps(answers), media_type="application/json")
 
-    return Starlette(routes=[Route("/", rpc, methods=["POST"])])
+    async def rest(request: Request) -> Response:
+        """Bitcoin Core's ``/rest/headers/<count>/<hash>.bin``: from that block on, 404 where it is not in the chain."""
+        data = headers()
+        blocks = [data[at : at + 80] for at in range(0, len(data), 80)]
+        hashes = [hashlib.sha256(hashlib.sha256(raw).digest()).digest()[::-1].hex() for raw in blocks]
+        wanted = request.path_params["name"].removesuffix(".bin")
+        if wanted not in hashes:
+            return Response(status_code=404)
+        first = hashes.index(wanted)
+        count = request.path_params["count"]
+        return Response(b"".join(blocks[first : first + count]), media_type="application/octet-stream")
+
+    routes = [Route("/", rpc, methods=["POST"]), Route("/rest/headers/{count:int}/{name}", rest)]
+    return Starlette(routes=routes)

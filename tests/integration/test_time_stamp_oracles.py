@@ -207,6 +207,24 @@ async def test_a_node_that_switches_to_a_stronger_branch_is_followed(tmp_path: P
     assert (tmp_path / "headers-regtest.bin").read_bytes() == branches[0]
 
 
+async def test_headers_are_followed_over_a_nodes_rest_interface(tmp_path: Path) -> None:
+    data = mined(30)
+    store, now = HeaderStore(tmp_path, REGTEST), 1_800_000_000
+    branches = [data[: 21 * 80], data, mined(25, on=data[: 21 * 80], salt=1)]
+    async with serving(node_app(lambda: branches[0])) as node, HttpClient(LOCAL) as client:
+        url = node + "/rest/headers/8/{hash}.bin"
+        assert await import_url(store, client, url, now=now) == 21
+        assert await import_url(store, client, url, now=now) == 0
+        branches.pop(0)
+        assert await import_url(store, client, url, now=now) == 10
+        branches.pop(0)  # the last ten are orphans now
+        with pytest.raises(ProofRejected) as refusal:
+            await import_url(store, client, url, now=now)
+        assert refusal.value.reason == "silexium.header-branch"  # eight at a time never outweigh ten
+        assert await import_url(store, client, url.replace("/8/", "/2000/"), now=now) == 25
+    assert (tmp_path / "headers-regtest.bin").read_bytes() == branches[0]
+
+
 async def test_a_node_that_lies_about_headers_leaves_nothing_behind(tmp_path: Path) -> None:
     data = bytearray(mined(30))
     data[20 * 80 + 40] ^= 1

@@ -7,6 +7,7 @@ Specification: ``silexium-time.md``, 6.
 from __future__ import annotations
 
 import base64
+import io
 import json
 import tempfile
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ _MOST = HEADER_BYTES * limits.BITCOIN_HEADERS
 _PER_REQUEST = 500  # headers asked of a node at once
 _ANSWER_BYTES = 400 * _PER_REQUEST
 _COOKIE_BYTES = 1024
+_HASH = "{hash}"
+_PER_ANSWER = 10_000  # headers in one answer; Bitcoin Core gives 2000
 Progress = Callable[[int], None]
 
 
@@ -45,13 +48,41 @@ def import_file(store: HeaderStore, path: Path, *, now: int, base: int = 0, prog
 async def import_url(
     store: HeaderStore, client: HttpClient, url: str, *, now: int, base: int = 0, progress: Progress | None = None
 ) -> int:
-    """Add what ``url`` serves: raw headers from anywhere in the chain on; returns how many are new."""
+    """Add what ``url`` serves: raw headers from anywhere in the chain on; returns how many are new.
+
+    With ``{hash}`` in it (Bitcoin Core's REST: ``.../rest/headers/2000/{hash}.bin``) it is asked again and again for
+    what follows the last header at hand.
+    """
+    if _HASH in url:
+        return await _follow_url(store, client, url, now, progress)
     with _scratch(store) as file:
         async with client.stream(url, most=_MOST) as stream:
             stream.require()
             async for chunk in stream.chunks():
                 await trio.to_thread.run_sync(file.write, chunk)
         return await _add(store, file, now, base, progress)
+
+
+async def _follow_url(store: HeaderStore, client: HttpClient, url: str, now: int, progress: Progress | None) -> int:
+    """Ask from the last header at hand on; where the server does not know it (an orphan), from earlier ones."""
+    added, height, step = 0, store.record.tip, 1
+    while True:
+        raw = store.headers(height, 1) if store.record.count else store.network.genesis
+        answer = await client.get(url.replace(_HASH, digest_of(raw)[::-1].hex()), most=HEADER_BYTES * _PER_ANSWER)
+        if answer.status == 200 and len(answer.body) > HEADER_BYTES:
+            new = await _add(store, io.BytesIO(answer.body), now, 0, None)
+            added, height, step = added + new, store.record.tip, 1
+            if progress is not None:
+                progress(added)
+            if new:
+                continue
+        elif answer.status == 404 or not answer.body:
+            if height > store.record.base:
+                height, step = max(height - step, store.record.base), step * 2
+                continue
+            answer.require()
+        answer.require()
+        return added
 
 
 async def import_from_node(
