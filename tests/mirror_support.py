@@ -129,3 +129,17 @@ async def start(nursery: trio.Nursery, files: dict[str, bytes], temper: Temper |
     mirror = FakeMirror(files, temper)
     await nursery.start(mirror.run)
     return mirror
+
+
+def refusing(chunks: set[int], status: int = 503) -> Temper:
+    """A mirror that knows what it lacks: no range of the .tgz with any of these chunks is given."""
+
+    async def temper(mirror: FakeMirror, asked: Asked, stream: trio.SocketStream) -> bool:
+        if asked.span is None or not asked.path.endswith(".tgz"):
+            return False
+        if chunks.isdisjoint(range(asked.span[0] // CHUNK_BYTES, -(-asked.span[1] // CHUNK_BYTES))):
+            return False
+        await mirror.reply(stream, status, b"")
+        return True
+
+    return temper

@@ -60,7 +60,7 @@ class SourceMix:
             self._share.discard(piece)
             self._gained += 1
             self._gained_at = now
-            if len(self._share) <= self._target() // 2:
+            if 4 * len(self._share) <= 3 * self._target():
                 self.update(now)
 
     def session_failed(self, piece: int, now: float) -> None:
@@ -144,12 +144,19 @@ class SourceMix:
         return not self._pieces.has(piece) and piece not in self._failed and not self._pieces.is_covered(piece)
 
     def _target(self) -> int:
-        """How many pieces the session shall have before it: twice what it has shown, and no more than half."""
-        layout = self._pieces.layout
+        """How many pieces the session shall have before it: what it has shown to take, of what is its part by speed.
+
+        A peer that has nothing left to ask for asks for what another one is sending, so the share is no smaller than
+        caution demands, and everything where no mirror has been without fault.
+        """
+        layout, board = self._pieces.layout, self.board
         left = len(layout.tgz.pieces) - self._pieces.finished_of(layout.tgz)
-        first = 2 * max(1, len(self._swarm.offerings()))
+        first = max(1, len(self._swarm.offerings())) * max(2, limits.SHARE_FIRST_BYTES // layout.piece_bytes)
         most = max(1, limits.SHARE_BYTES // layout.piece_bytes)
-        return max(1, min(first + 2 * self._gained, left // 2, most))
+        mirrored = sum(one.good for one in board.mirrors if one.alive and one.clean) * limits.CHUNK_BYTES
+        gained = self._gained * layout.piece_bytes
+        part = left if not mirrored else left * max(gained, mirrored // 4) // (gained + mirrored)
+        return max(1, min(first + 8 * self._gained, part, most))
 
     def _fill_pools(self, verified: Verified) -> None:
         board, tgz = self.board, self._pieces.layout.tgz

@@ -255,7 +255,8 @@ class _Run:
         options = self.options
         if options.mirrors.urls and not options.bootstrap and not options.peers:
             return None
-        return Network(nursery, options.make_dht, options.bootstrap, options.listen, self.store.root)
+        mixed = bool(options.mirrors.urls)
+        return Network(nursery, options.make_dht, options.bootstrap, options.listen, self.store.root, mixed=mixed)
 
     async def _find(self, network: Network | None, mirrors: MirrorAccess | None) -> FoundRecord:
         request = self.options.request

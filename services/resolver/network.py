@@ -56,8 +56,11 @@ class Network:
         bootstrap: Sequence[Endpoint],
         listen: Sequence[Endpoint],
         root: Path,
+        *,
+        mixed: bool = False,
     ) -> None:
         self._nursery = nursery
+        self._mixed = mixed
         self._listen = tuple((at.host, at.port) for at in listen)
         bootstraps = tuple((at.host, at.port) for at in bootstrap)
         any_port = tuple((host, 0) for host, _ in self._listen)
@@ -102,7 +105,9 @@ class Network:
         from libreseed.adapters.torrent.session import TorrentSession
         from libreseed.adapters.torrent.settings import SessionOptions
 
-        self._session = TorrentSession(SessionOptions(listen=self._listen))
+        # Beside mirrors no block is asked of two peers while others are left: mirrors stand in for a silent peer.
+        overrides = {"strict_end_game_mode": True} if self._mixed else {}
+        self._session = TorrentSession(SessionOptions(listen=self._listen, overrides=overrides))
         self._nursery.start_soon(self._load_the_rest)
         await self._nursery.start(self._session.run)
         self._ready.set()

@@ -41,7 +41,7 @@ def _faults_of_mirrors(fetch: ContentFetch, mirrors: MirrorAccess | None) -> lis
             rows.append(_row(score.url, score.reason, score.why))
         elif score.bad:
             message = f"{score.bad} of {score.bad + score.good} chunks were not as signed"
-            rows.append(_row(score.url, "source.damaged", message))
+            rows.append(_row(score.url, "source.damaged" if score.good else "source.mirror-lies", message))
         elif score.last_fault:
             rows.append(_row(score.url, "source.unsteady", score.last_fault))
     return rows

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from services.resolver.mirror_options import MirrorOptions
-from tests.mirror_support import files_of, start, without_chunks
+from services.resolver.outcome import Outcome
+from tests.mirror_support import files_of, refusing, start, without_chunks
 from tests.resolver_support import assert_installed, make_sample, scene
 
 pytestmark = pytest.mark.integration
@@ -35,3 +38,47 @@ async def test_two_damaged_mirrors_and_a_dead_swarm(tmp_path: Path) -> None:
         assert outcome.chunks["mirrored"] == n
         assert {fault["source"] for fault in outcome.sources["faults"]} == {front.url, back.url}
         print(outcome.sources, outcome.chunks, sample.minimal.size)
+
+
+def parts(items: Sequence[int], share: float, first: float, draw: random.Random | None) -> set[int]:
+    """A share of ``items``: drawn one by one, or a run from ``first`` on that goes around."""
+    if draw is not None:
+        return set(draw.sample(list(items), int(len(items) * share)))
+    start = int(len(items) * first)
+    return {items[(start + place) % len(items)] for place in range(int(len(items) * share))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scattered", [False, True], ids=["runs", "scattered"])
+@pytest.mark.parametrize("honest", [False, True], ids=["damaged", "refusing"])
+async def test_five_partial_sources_of_which_one_lies(tmp_path: Path, scattered: bool, honest: bool) -> None:
+    """Two peers and three mirrors, none with more than 60 % of the chunks; the third mirror has nothing but junk.
+
+    What the other two lack they refuse, or give as junk that they do not know of.
+    """
+    sample = make_sample(tmp_path / "release", 6_000_000)
+    layout, n, draw = sample.layout, sample.layout.grid.n, random.Random(5) if scattered else None
+    pieces, files = list(layout.tgz.pieces), files_of(sample)
+    async with scene(tmp_path, sample) as it:
+        for first in (0.0, 0.3):
+            mine = parts(pieces, 0.6, first, draw)
+            await it.seed(pieces=[*layout.chunks.pieces, *layout.parity.pieces, *mine])
+        urls = []
+        for first in (0.6, 0.8):
+            lost = set(range(n)) - parts(range(n), 0.6, first, draw)
+            damaged = without_chunks(files, sample, lost)
+            mirror = await (start(it.nursery, files, refusing(lost)) if honest else start(it.nursery, damaged))
+            urls.append(mirror.url)
+        liar = await start(it.nursery, without_chunks(files, sample, range(n)))
+        outcome = await it.resolve(mirrors=MirrorOptions((*urls, liar.url)))
+        assert_installed(sample, outcome.path)
+        assert faults(outcome)[liar.url]["reason"] == "source.mirror-lies"
+        total = outcome.sources["received"]["total"]
+        print(outcome.sources, outcome.chunks, total / sample.minimal.size)
+        # Junk in two of five chunks of each mirror, anywhere, can only be found by fetching it.
+        assert total <= (1.3 if scattered and not honest else 1.1) * sample.minimal.size
+
+
+def faults(outcome: Outcome) -> dict[str, dict[str, str]]:
+    """What the report says against sources, by name."""
+    return {fault["source"]: fault for fault in outcome.sources["faults"]}
