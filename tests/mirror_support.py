@@ -1,7 +1,7 @@
 """A mirror on loopback for tests, as small as can be, and honest until a test gives it a temper.
 
-It answers GET with or without one Range from files in memory, over HTTP/1.1 with keep-alive. A *temper* sees each request
-before it is answered and may answer in its place: it returns True then.
+It answers GET with or without one Range from files in memory, over HTTP/1.1 with keep-alive. A *temper* sees each
+request before it is answered and may answer in its place: it returns True then.
 """
 
 from __future__ import annotations

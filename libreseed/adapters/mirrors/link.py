@@ -1,0 +1,223 @@
+"""One HTTP/1.1 connection to a mirror, read straight into the caller's memory: plain or TLS, direct or through a proxy.
+
+h11 reads and writes the heads, strictly; bodies of a known length do not pass through it, because copying and counting
+them in Python would take longer than verifying them. Belongs to one task at a time. Every failure is ``http.*``.
+"""
+
+from __future__ import annotations
+
+import base64
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+from urllib.parse import unquote
+
+import h11
+import httpx
+import trio
+
+import libreseed
+from libreseed import limits
+from libreseed.errors import TransportFault
+
+__all__ = ["Link"]
+
+_HEAD_PORTION = 4096  # read at once while a head is awaited: the rest of a body is better read in place
+_AGENT = f"libreseed/{libreseed.__version__}"
+
+
+class Link:
+    """``length`` is that of the present body (None: not announced), ``left`` what was not read of it.
+
+    Another request may follow when ``left`` is 0 and the link is ``reusable``.
+    """
+
+    def __init__(self, sock: socket.socket, name: str, via: httpx.URL | None) -> None:
+        self.length: int | None = None
+        self.left = 0
+        self.reusable = False
+        self._sock = sock
+        self._name = name  # for messages
+        self._via = via  # a proxy that takes whole URLs
+        self._early = memoryview(b"")  # of the body, came with the head
+        self._parser: h11.Connection | None = None  # while a body is chunked
+
+    @classmethod
+    async def open(cls, url: httpx.URL, *, tls: ssl.SSLContext, proxy: str | None, address: str | None) -> Self:
+        """Connect for requests to ``url``'s origin; ``address`` is where its host is, if that is decided."""
+        via = _proxy_url(proxy) if proxy else None
+        host, port = (via.host, via.port or 80) if via is not None else (address or url.host, _port(url))
+        try:
+            stream = await trio.open_tcp_stream(host, port)
+        except OSError as error:
+            raise TransportFault("http.unreachable", f"{host} port {port} cannot be reached: {error}") from error
+        sock = socket.socket(fileno=stream.socket.detach())
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        link = cls(sock, str(url.copy_with(path="/", query=None)), via)
+        try:
+            if url.scheme == "https":
+                if via is not None:
+                    await link._tunnel(url)
+                await link._encrypt(tls, url.host)
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+    def close(self) -> None:
+        """End it."""
+        self._sock.close()
+
+    async def ask(self, url: httpx.URL, start: int, stop: int) -> tuple[int, dict[str, str]]:
+        """GET the bytes ``start`` up to ``stop``; the status and the headers, by lower-case name."""
+        target = url.raw_path if self._via is None else str(url).encode("ascii")
+        return await self._exchange(
+            b"GET", target, [("host", url.netloc.decode("ascii")), ("range", f"bytes={start}-{stop - 1}")]
+        )
+
+    async def receive_into(self, view: memoryview) -> int:
+        """Fill the start of ``view`` from the body; raises ``http.cut-off`` when it ends early."""
+        if self._parser is not None:
+            return await self._receive_chunked(self._parser, view)
+        view = view[: self.left]
+        if self._early:
+            count = min(len(view), len(self._early))
+            view[:count] = self._early[:count]
+            self._early = self._early[count:]
+        else:
+            count = await self._receive(view)
+        self.left -= count
+        return count
+
+    # --- heads -------------------------------------------------------------------------------------------------------
+    async def _exchange(
+        self, method: bytes, target: bytes, fields: list[tuple[str, str]]
+    ) -> tuple[int, dict[str, str]]:
+        parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=limits.HTTP_HEAD_BYTES)
+        fields = [*fields, ("user-agent", _AGENT), ("accept-encoding", "identity"), *self._authorization(method)]
+        with self._declared():
+            head = parser.send(h11.Request(method=method, target=target, headers=fields))
+            await self._send_all((head or b"") + (parser.send(h11.EndOfMessage()) or b""))
+            while True:
+                event = parser.next_event()
+                if event is h11.NEED_DATA:
+                    parser.receive_data(await self._receive_some())
+                elif isinstance(event, h11.Response):
+                    break
+                elif not isinstance(event, h11.InformationalResponse):
+                    raise TransportFault("http.cut-off", f"{self._name} ends without an answer")
+        headers = {name.decode("ascii").lower(): value.decode("latin-1") for name, value in event.headers}
+        self._begin_body(parser, headers)
+        return event.status_code, headers
+
+    def _begin_body(self, parser: h11.Connection, headers: dict[str, str]) -> None:
+        self._parser = None
+        self._early = memoryview(b"")
+        if "transfer-encoding" in headers or "content-length" not in headers:
+            self._parser, self.length, self.left, self.reusable = parser, None, 0, False
+            return
+        self.length = self.left = int(headers["content-length"])  # one number, as h11 has seen to
+        early = parser.trailing_data[0]
+        self._early = memoryview(early)[: self.left]
+        keeps = parser.their_http_version == b"1.1" and "close" not in headers.get("connection", "").lower()
+        self.reusable = keeps and len(early) <= self.left
+
+    async def _tunnel(self, url: httpx.URL) -> None:
+        target = f"{url.host}:{_port(url)}".encode("ascii")
+        status, _ = await self._exchange(b"CONNECT", target, [("host", target.decode())])
+        if status != 200 or self._early:
+            raise TransportFault("http.unreachable", f"the proxy for {self._name} answers {status}")
+        self._parser, self._via = None, None
+
+    def _authorization(self, method: bytes) -> list[tuple[str, str]]:
+        if self._via is None or not self._via.userinfo:
+            return []
+        userinfo = unquote(self._via.userinfo.decode("ascii")).encode()
+        return [("proxy-authorization", "Basic " + base64.b64encode(userinfo).decode("ascii"))]
+
+    # --- bytes -------------------------------------------------------------------------------------------------------
+    async def _encrypt(self, tls: ssl.SSLContext, host: str) -> None:
+        with self._declared():
+            sock = tls.wrap_socket(self._sock, server_hostname=host, do_handshake_on_connect=False)
+            self._sock = sock
+            while True:
+                try:
+                    sock.do_handshake()
+                    return
+                except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
+                    await self._wait(want)
+
+    async def _send_all(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._sock.send(view) :]
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
+                await self._wait(want, sending=True)
+
+    async def _receive_some(self) -> bytes:
+        memory = bytearray(_HEAD_PORTION)
+        count = await self._receive(memoryview(memory), may_end=True)
+        return bytes(memory[:count])
+
+    async def _receive(self, view: memoryview, *, may_end: bool = False) -> int:
+        with self._declared():
+            while True:
+                try:
+                    count = self._sock.recv_into(view)
+                    break
+                except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
+                    await self._wait(want)
+        if not count and not may_end:
+            raise TransportFault("http.cut-off", f"{self._name} ends before the bytes asked for do")
+        return count
+
+    async def _receive_chunked(self, parser: h11.Connection, view: memoryview) -> int:
+        while not self._early:
+            with self._declared():
+                event = parser.next_event()
+                if event is h11.NEED_DATA:
+                    parser.receive_data(await self._receive_some())
+                elif isinstance(event, h11.Data):
+                    self._early = memoryview(bytes(event.data))
+                else:
+                    raise TransportFault("http.cut-off", f"{self._name} ends before the bytes asked for do")
+        count = min(len(view), len(self._early))
+        view[:count] = self._early[:count]
+        self._early = self._early[count:]
+        return count
+
+    async def _wait(self, want: OSError, *, sending: bool = False) -> None:
+        if isinstance(want, ssl.SSLWantWriteError) or (sending and not isinstance(want, ssl.SSLWantReadError)):
+            await trio.lowlevel.wait_writable(self._sock)
+        else:
+            await trio.lowlevel.wait_readable(self._sock)
+
+    @contextmanager
+    def _declared(self) -> Iterator[None]:
+        """What the system, TLS and h11 raise, as ours."""
+        try:
+            yield
+        except ssl.SSLCertVerificationError as error:
+            raise TransportFault("http.certificate", f"{self._name}: {error.verify_message}") from error
+        except h11.RemoteProtocolError as error:
+            raise TransportFault("http.protocol", f"{self._name} does not speak HTTP as it should: {error}") from error
+        except OSError as error:
+            raise TransportFault("http.cut-off", f"{self._name} broke off: {error}") from error
+
+
+def _port(url: httpx.URL) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def _proxy_url(text: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text if "://" in text else f"http://{text}")
+    except httpx.InvalidURL as error:
+        raise TransportFault("http.unreachable", f"the environment names no proxy that can be used: {error}") from error
+    if url.scheme != "http" or not url.host:
+        raise TransportFault("http.unreachable", f"only http:// proxies can be used for ranges, not {url.scheme}://")
+    return url
