@@ -12,13 +12,14 @@ from collections.abc import Sequence
 
 from libreseed.adapters.command.console import CommandParser, Report, add_version_flag, run_command
 
-from . import integrity, serve
+from . import export, integrity, serve
 
 __all__ = ["main"]
 
-_COMMANDS = (serve, integrity)
+_COMMANDS = (serve, export, integrity)
 _EXAMPLES = """\
   libreseed-mirror serve --store ./out --listen 0.0.0.0:8443 --cert cert.pem --key key.pem
+  libreseed-mirror export /srv/www --store ./out
   libreseed-mirror integrity ./site
 """
 

@@ -29,7 +29,7 @@ from libreseed.repair.chunkmap import ChunkMap
 from .copies import Copy, read_note, stamps_of, write_note
 from .judging import Rules, judge, read_chunk_map, recall
 
-__all__ = ["STATE_FOLDER", "Holding", "Library"]
+__all__ = ["STATE_FOLDER", "Holding", "Library", "release_folders"]
 
 _LOG = logging.getLogger("libreseed.mirror")
 STATE_FOLDER = ".libreseed-mirror"
@@ -92,7 +92,7 @@ class Library:
     async def look(self) -> None:
         """Find release folders that came, changed or went."""
         try:
-            found = await trio.to_thread.run_sync(_release_folders, self.store)
+            found = await trio.to_thread.run_sync(release_folders, self.store)
         except OSError as error:  # unmounted, say: what is open goes on, and it may come back
             _LOG.warning("%s", from_oserror(error, "the store").message)
             return
@@ -249,7 +249,7 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _release_folders(store: Path) -> dict[str, ReleaseId]:
+def release_folders(store: Path) -> dict[str, ReleaseId]:
     """Folders that are named like a release, by name."""
     found: dict[str, ReleaseId] = {}
     for path in sorted(store.iterdir()):

@@ -1,0 +1,151 @@
+"""Mirrors for tests: the application in this process, over a real socket; and the daemon as a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from libreseed.adapters.http.connections import Connections
+from libreseed.adapters.http.server import HttpServerOptions
+from libreseed.adapters.release.release_folder import ReleaseFiles
+from services.mirror.answers import Answers
+from services.mirror.judging import Rules
+from services.mirror.library import Library
+from services.mirror.metrics import Gauges
+from services.mirror.scrubber import Scrubber
+from services.mirror.site import Site, Tally
+from tests.http_support import Served, served
+from tests.release_support import make_release
+from tests.seeder_support import PATIENCE_S, clean_environment
+
+__all__ = ["Mirror", "MirrorProcess", "big_release", "mirror", "mirror_process"]
+
+_NAMES = itertools.count()
+
+
+def big_release(store: Path, release: str = "hello@1.0.0", *, size: int = 1_500_000, seed: int = 1) -> ReleaseFiles:
+    """A release of random bytes in ``store``."""
+    store.mkdir(exist_ok=True)
+    work = store.parent / f"work-{next(_NAMES)}"
+    work.mkdir()
+    files, _ = make_release(work, release, {"data.bin": random.Random(seed).randbytes(size), "README": b"hello\n"})
+    final = store / release
+    files.folder.rename(final)
+    return ReleaseFiles(final, release)
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A mirror in this process."""
+
+    served: Served
+    library: Library
+    tally: Tally
+
+    @property
+    def url(self) -> str:
+        return self.served.url
+
+    async def settled(self) -> None:
+        """Until nothing waits to be judged."""
+        for holding in list(self.library.holdings.values()):
+            await holding.settled.wait()
+
+
+@asynccontextmanager
+async def mirror(
+    store: Path,
+    rules: Rules | None = None,
+    options: HttpServerOptions | None = None,
+    *,
+    patience: float = 30.0,
+    scrub: float = 10**9,
+) -> AsyncIterator[Mirror]:
+    """Serve ``store`` until the block is left."""
+    library = Library(store, rules or Rules(), rescan=10**9, patience=patience)
+    tally = Tally()
+    scrubber = Scrubber(library, interval=scrub, rate=10**12)
+    gauges = Gauges(library, scrubber, tally, Connections(1, 1))
+    site = Site(Answers(library, metrics=gauges.metrics, health=gauges.health), tally)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(library.run)
+        if scrub < 10**9:
+            nursery.start_soon(scrubber.run)
+        async with served(site, options) as server:
+            yield Mirror(server, library, tally)
+        nursery.cancel_scope.cancel()
+
+
+@dataclass
+class MirrorProcess:
+    """One ``libreseed-mirror serve``."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    notify: socket.socket
+    heard: list[str] = field(default_factory=list)
+
+    def wait_ready(self) -> None:
+        """Until it has said READY=1; fails with its log when it ends first."""
+        deadline = time.monotonic() + PATIENCE_S
+        while "READY=1" not in "\n".join(self.heard).splitlines():
+            assert time.monotonic() < deadline, self.text()
+            try:
+                self.heard.append(self.notify.recv(4096).decode())
+            except TimeoutError:
+                assert self.process.poll() is None, self.text()
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    @property
+    def url(self) -> str:
+        return re.findall(r"serving (\S+)", self.text())[0]
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_S)
+
+
+@contextlib.contextmanager
+def mirror_process(store: Path, *arguments: str, wait: bool = True, **popen: Any) -> Iterator[MirrorProcess]:
+    """Serve ``store`` by a process on loopback; it is killed at the end of the block if it still runs."""
+    address = f"libreseed-mirror-{os.getpid()}-{next(_NAMES)}"
+    log = store.with_name(f"{store.name}-{next(_NAMES)}.log")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, log.open("ab") as output:
+        notify.bind("\0" + address)
+        notify.settimeout(0.1)
+        line = [sys.executable, "-m", "libreseed_services.mirror.cli", "serve", "--store", str(store)]
+        if not any(one in arguments for one in ("--listen", "--config")):
+            line += ["--listen", "127.0.0.1:0"]
+        process = subprocess.Popen(
+            [*line, *arguments],
+            env={**clean_environment(), "NOTIFY_SOCKET": "@" + address},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            **popen,
+        )
+        try:
+            found = MirrorProcess(process, log, notify)
+            if wait:
+                found.wait_ready()
+            yield found
+        finally:
+            process.kill()
+            process.wait()
