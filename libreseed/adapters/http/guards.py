@@ -74,6 +74,12 @@ class Guard:
         if scope["type"] != "http":
             return  # the life of an application is its service's matter
         exchange = _Exchange(self._options, self._connections, scope, receive, send)
+        try:
+            await self._serve(scope, exchange)
+        except ClientGone:  # while the application answered, or while a refusal was told
+            return
+
+    async def _serve(self, scope: Scope, exchange: _Exchange) -> None:
         client = _client(scope, self._options.trusted_proxies)
         scope["client"] = (client, scope["client"][1]) if scope.get("client") else None
         try:
@@ -93,8 +99,6 @@ class Guard:
                 exchange.abort()
             else:
                 await problem(exchange.send, 503, "http.cut-off", headers=[(b"retry-after", b"5")])
-        except ClientGone:
-            return
 
 
 class _Exchange:
