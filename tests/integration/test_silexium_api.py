@@ -233,7 +233,7 @@ async def test_nothing_is_served_before_it_is_logged_and_signed_for(tmp_path: Pa
         publication._collect(now, done, [])
         assert shop.states() == {"hello@1.0.0": "complete"}
         await hidden()
-        publication._append(now, done)
+        publication._append(done)
         assert shop.states() == {"hello@1.0.0": "logged"}
         await hidden()  # in the log, but no head covers it yet
         publication.sign(now)

@@ -3,11 +3,11 @@
     staged --stamps asked for--> pending --all stamps hold--> complete --appended--> logged
     staged, pending, complete --a check refuses--> refused
 
-``NEXT`` is the only place that says what may follow what; triggers keep it in the file, too. Invariants: a version has
-one content for good, whatever its state; documents are kept as the exact bytes that were verified; what is logged never
-changes. Each step is one durable transaction, so that a crash leaves a release before it or behind it. Nothing is
-verified here: :mod:`libreseed.adapters.silexium.admission` and ``publication`` do. Every method blocks. Specification:
-``silexium-api.md``, 2.
+``NEXT`` is the only place that says what may follow what, and a step is taken only from there: of several processes
+that try, one does it, and the others are told so. Invariants: a version has one content for good, whatever its state;
+documents are kept as the exact bytes that were verified; what is logged never changes. Each step is one durable
+transaction, so that a crash leaves a release before it or behind it. Nothing is verified here: ``admission`` and
+``publication`` do. Every method blocks. Specification: ``silexium-api.md``, 2.
 """
 
 from __future__ import annotations
@@ -132,14 +132,18 @@ class Catalogue:
             raise ProofRejected("silexium.other-content", message, evidence=evidence)
         return known
 
-    def mark_pending(self, connection: sqlite3.Connection, number: int) -> None:
-        """The stamps of a staged release are asked for, in the caller's transaction."""
-        _move(connection, number, ReleaseState.PENDING)
+    def mark_pending(self, connection: sqlite3.Connection, number: int) -> bool:
+        """The stamps of a staged release are asked for, in the caller's transaction; False if it is further already."""
+        return _move(connection, number, ReleaseState.PENDING)
 
-    def mark_complete(self, number: int, stamps: Sequence[Stamps], entry: bytes) -> None:
-        """All stamps hold: from here on exactly these, and the entry that names them, are the release's."""
+    def mark_complete(self, number: int, stamps: Sequence[Stamps], entry: bytes) -> bool:
+        """All stamps hold: from here on exactly these, and the entry that names them, are the release's.
+
+        False if another process has judged it first.
+        """
         with self.database.write() as connection:
-            _move(connection, number, ReleaseState.COMPLETE, entry=entry.decode())
+            if not _move(connection, number, ReleaseState.COMPLETE, entry=entry.decode()):
+                return False
             connection.executemany(
                 "INSERT INTO proofs VALUES(?, ?, ?, ?, ?)",
                 [
@@ -149,24 +153,35 @@ class Catalogue:
                     for position, data in enumerate(items)
                 ],
             )
+        return True
 
     def mark_logged(self, connection: sqlite3.Connection, number: int, index: int) -> None:
-        """The entry is in the log at ``index``, in the caller's transaction, which has appended it."""
-        _move(connection, number, ReleaseState.LOGGED, log_index=index)
+        """The entry is in the log at ``index``, in the caller's transaction, which found it complete."""
+        if not _move(connection, number, ReleaseState.LOGGED, log_index=index):
+            raise AssertionError(f"release {number} was not complete")
 
-    def refuse(self, number: int, reason: str) -> None:
-        """A check on the way refused the release: it stays as it is, for good, and is never logged."""
+    def refuse(self, number: int, reason: str) -> bool:
+        """A check on the way refused the release: it stays as it is, for good, and is never logged.
+
+        False if another process has judged it first.
+        """
         with self.database.write() as connection:
-            _move(connection, number, ReleaseState.REFUSED, refusal=reason)
+            return _move(connection, number, ReleaseState.REFUSED, refusal=reason)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def waiting(self, state: ReleaseState, most: int, *, after: int = 0) -> list[Progress]:
         """Up to ``most`` releases in ``state`` with numbers above ``after``, those taken in first first."""
         with self.database.read() as connection:
-            query = "SELECT id FROM versions WHERE state = ? AND id > ? ORDER BY id LIMIT ?"
-            numbers = [row[0] for row in connection.execute(query, (str(state), after, most))]
-            return [read_release(connection, number) for number in numbers]
+            return self.waiting_in(connection, state, most, after=after)
+
+    def waiting_in(
+        self, connection: sqlite3.Connection, state: ReleaseState, most: int, *, after: int = 0
+    ) -> list[Progress]:
+        """As :meth:`waiting`, in the caller's transaction."""
+        query = "SELECT id FROM versions WHERE state = ? AND id > ? ORDER BY id LIMIT ?"
+        numbers = [row[0] for row in connection.execute(query, (str(state), after, most))]
+        return [read_release(connection, number) for number in numbers]
 
     def find(self, release: ReleaseId) -> Progress | None:
         """The release in whatever state, or None."""
@@ -218,13 +233,12 @@ def _insert(
     )
 
 
-def _move(connection: sqlite3.Connection, number: int, state: ReleaseState, **columns: object) -> None:
-    """One step along :data:`NEXT`; from anywhere else it is a defect."""
+def _move(connection: sqlite3.Connection, number: int, state: ReleaseState, **columns: object) -> bool:
+    """One step along :data:`NEXT`; False from anywhere else."""
     before = [str(old) for old, after in NEXT.items() if state in after]
     names = "".join(f", {name} = ?" for name in columns)
     query = f"UPDATE versions SET state = ?{names} WHERE id = ? AND state IN ({', '.join('?' * len(before))})"  # noqa: S608  # names are our own
-    if connection.execute(query, (str(state), *columns.values(), number, *before)).rowcount != 1:
-        raise AssertionError(f"release {number} cannot become {state}")
+    return connection.execute(query, (str(state), *columns.values(), number, *before)).rowcount == 1
 
 
 def _find(connection: sqlite3.Connection, release: ReleaseId) -> Progress | None:

@@ -10,13 +10,12 @@ so that a crash between any two loses nothing and does nothing twice:
 4. complete -> logged: the entry is appended to the log and the release gets its index;
 5. the head over all entries is signed; also when the last one is older than ``head_seconds``.
 
-One at a time over one database does the work; several are safe. Time is an argument. Specification:
+Several servers over one database do no harm: each step is taken once. Time is an argument. Specification:
 ``silexium-api.md``, 3.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -92,7 +91,7 @@ class Publication:
         if stamped.next_due is not None:
             waits.append(stamped.next_due)
         await run(self._collect, now, done, waits)
-        await run(self._append, now, done)
+        await run(self._append, done)
         done.signed = await run(self.sign, now)
         done.next_due = max(now, min(waits))
         return done
@@ -126,8 +125,8 @@ class Publication:
             if error.reason in _WAITS:
                 waits.append(now + self._patience)
                 return
-            self._catalogue.refuse(release.number, error.reason)
-            done.refused.append((release.release, error))
+            if self._catalogue.refuse(release.number, error.reason):
+                done.refused.append((release.release, error))
             return
         self._catalogue.mark_complete(release.number, stamps, entry)
 
@@ -154,17 +153,19 @@ class Publication:
         checks.entry(entry.data)
         return stamps, entry.data
 
-    def _append(self, now: int, done: Advanced) -> None:
-        while batch := self._catalogue.waiting(ReleaseState.COMPLETE, limits.PUBLISHED_AT_ONCE):
-            with self._catalogue.database.write() as connection:
-                self._append_in(connection, batch)
-            done.logged += [release.release for release in batch]
+    def _append(self, done: Advanced) -> None:
+        while logged := self._append_batch():
+            done.logged += logged
 
-    def _append_in(self, connection: sqlite3.Connection, batch: Sequence[Progress]) -> None:
+    def _append_batch(self) -> list[ReleaseId]:
         """The log and the catalogue move together, or not at all."""
-        indices = self._log.append_in(connection, [release.entry or b"" for release in batch])
-        for release, index in zip(batch, indices, strict=True):
-            self._catalogue.mark_logged(connection, release.number, index)
+        with self._catalogue.database.write() as connection:
+            batch = self._catalogue.waiting_in(connection, ReleaseState.COMPLETE, limits.PUBLISHED_AT_ONCE)
+            if batch:
+                indices = self._log.append_in(connection, [release.entry or b"" for release in batch])
+                for release, index in zip(batch, indices, strict=True):
+                    self._catalogue.mark_logged(connection, release.number, index)
+        return [release.release for release in batch]
 
     def sign(self, now: int) -> bool:
         """Sign the head if there is something to sign for; blocks. A process that died before it had signed is why this
