@@ -16,8 +16,9 @@ __all__ = ["add_parser"]
 _OTHERS = """
 # Whose time stamps a release needs before it is logged, and where they are asked for (docs/operations.md):
 #
-# calendars = ["https://a.pool.opentimestamps.org"]
-# headers = "headers.bin"
+# calendars = [{ url = "https://a.pool.opentimestamps.org", redeemed-at = ["https://*.calendar.opentimestamps.org"] }]
+# headers = "headers"                  # a folder; 'libreseed-silexium headers import --dir headers ...' fills it
+# headers-from = { rpc = "http://127.0.0.1:8332", cookie = "/var/lib/bitcoind/.cookie" }
 #
 # [[authorities]]
 # name = "one"

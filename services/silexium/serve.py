@@ -133,6 +133,8 @@ async def _start(office: Office, notifier: Notifier, nursery: trio.Nursery, stac
     if stamps.world is not None:
         stamps.world.reachable_at(f"{urls[0].rstrip('/')}/embedded")
     nursery.start_soon(pump.run)
+    if stamps.feed is not None:
+        nursery.start_soon(stamps.feed.run)
     for url in urls:
         _LOG.info("serving %s", url)
     _LOG.info("ready: %s, %d entries", log.identity.name, log.size)

@@ -34,7 +34,16 @@ if TYPE_CHECKING:
     from libreseed.keys.ed25519 import PrivateKey
     from libreseed.silexium.tree_head import NamedKey
 
-__all__ = ["CONFIG_NAME", "Authority", "Calendar", "Site", "WitnessPlace", "add_site_flags", "load_site"]
+__all__ = [
+    "CONFIG_NAME",
+    "Authority",
+    "Calendar",
+    "HeaderOrigin",
+    "Site",
+    "WitnessPlace",
+    "add_site_flags",
+    "load_site",
+]
 
 CONFIG_NAME = "silexium.toml"
 _SERVICES = 8  # of a kind, the format's bound on stamps
@@ -47,6 +56,15 @@ class Authority:
 
     name: str
     url: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderOrigin:
+    """Where block headers come from: a ``url``, or a Bitcoin Core node's ``rpc`` with the login in ``cookie``."""
+
+    url: str | None = None
+    rpc: str | None = None
+    cookie: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +95,15 @@ def _authority(value: object) -> Authority:
     if set(table) != {"name", "url"}:
         raise ValueError("an authority has a name and a url")
     return Authority(text(table["name"]), text(table["url"]))
+
+
+def _header_origin(value: object) -> HeaderOrigin:
+    table = _table(value)
+    if set(table) == {"url"}:
+        return HeaderOrigin(url=text(table["url"]))
+    if not {"rpc"} <= set(table) <= {"rpc", "cookie"}:
+        raise ValueError("block headers come from a url, or from an rpc and optionally its cookie")
+    return HeaderOrigin(rpc=text(table["rpc"]), cookie=file_path(table["cookie"]) if "cookie" in table else None)
 
 
 def _calendar(value: object) -> Calendar:
@@ -113,6 +140,7 @@ _SCHEMA = (
     Setting("authorities", list_of(_authority), ()),
     Setting("calendars", list_of(_calendar), ()),
     Setting("headers", file_path),
+    Setting("headers-from", _header_origin),
     Setting("head-seconds", seconds, 3600.0),
     Setting("patience-seconds", seconds, 3600.0),
     Setting("cosigned", integer(0, 32), 0),
@@ -143,6 +171,7 @@ class Site:
     authorities: tuple[Authority, ...]
     calendars: tuple[Calendar, ...]
     headers: Path | None
+    headers_from: HeaderOrigin | None
     head_seconds: float
     patience_seconds: float
     cosigned: int

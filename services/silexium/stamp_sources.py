@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from libreseed.adapters.silexium.embedded import EmbeddedWorld
 
+    from .header_feed import HeaderFeed
     from .office import Office
 
 __all__ = ["StampSources", "open_stamp_sources"]
@@ -31,13 +32,14 @@ _EMBEDDED_PACE = Pace(retry_first=1, retry_most=30, poll_first=0, poll_most=5)
 class StampSources:
     """``headers`` confirm proofs; ``run`` gives the headers that go into bundles, None where they would be many.
 
-    ``world`` is what is embedded, if anything is.
+    ``world`` is what is embedded, if anything is; ``feed`` keeps the headers up to date where the settings say so.
     """
 
     stamping: Stamping
     headers: Callable[[], HeaderSource]
     run: Callable[[], HeaderRun | None]
     world: EmbeddedWorld | None = None
+    feed: HeaderFeed | None = None
 
 
 async def open_stamp_sources(office: Office, stack: AsyncExitStack) -> StampSources:
@@ -68,6 +70,8 @@ async def _over_http(office: Office, stack: AsyncExitStack) -> StampSources:
     from libreseed.adapters.silexium.header_store import HeaderStore
     from libreseed.adapters.silexium.tsa_client import HttpTsa
 
+    from .header_feed import HeaderFeed
+
     site, policy = office.site, office.time_policy
     trusted = {tsa.name: tsa for tsa in policy.tsas}
     if unknown := [one.name for one in site.authorities if one.name not in trusted]:
@@ -81,4 +85,9 @@ async def _over_http(office: Office, stack: AsyncExitStack) -> StampSources:
     authorities = [HttpTsa(one.url, trusted[one.name], client) for one in site.authorities]
     calendars = [HttpCalendar(one.url, one.url, client, one.redeemed_at) for one in site.calendars]
     store = HeaderStore(site.headers, policy.network, policy.pins)
-    return StampSources(Stamping(office.database, authorities, calendars, lambda: store), lambda: store, lambda: None)
+    stamping = Stamping(office.database, authorities, calendars, lambda: store)
+    feed = None
+    if site.headers_from is not None:
+        adding = HeaderStore(site.headers, policy.network, policy.pins)
+        feed = HeaderFeed(site.headers_from, adding, client, stamping, site.database)
+    return StampSources(stamping, lambda: store, lambda: None, feed=feed)

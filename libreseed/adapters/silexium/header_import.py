@@ -25,13 +25,13 @@ from libreseed.adapters.silexium.header_store import HeaderStore
 from libreseed.errors import TransportFault, UsageFault
 from libreseed.silexium.bitcoin_headers import HEADER_BYTES, digest_of
 
-__all__ = ["BitcoinNode", "import_file", "import_from_node", "import_url", "read_cookie"]
+__all__ = ["HASH_PLACE", "BitcoinNode", "import_file", "import_from_node", "import_url", "read_cookie"]
 
+HASH_PLACE = "{hash}"  # in a URL: the hash of the last header at hand
 _MOST = HEADER_BYTES * limits.BITCOIN_HEADERS
 _PER_REQUEST = 500  # headers asked of a node at once
 _ANSWER_BYTES = 400 * _PER_REQUEST
 _COOKIE_BYTES = 1024
-_HASH = "{hash}"
 _PER_ANSWER = 10_000  # headers in one answer; Bitcoin Core gives 2000
 Progress = Callable[[int], None]
 
@@ -53,7 +53,7 @@ async def import_url(
     With ``{hash}`` in it (Bitcoin Core's REST: ``.../rest/headers/2000/{hash}.bin``) it is asked again and again for
     what follows the last header at hand.
     """
-    if _HASH in url:
+    if HASH_PLACE in url:
         return await _follow_url(store, client, url, now, progress)
     with _scratch(store) as file:
         async with client.stream(url, most=_MOST) as stream:
@@ -68,7 +68,7 @@ async def _follow_url(store: HeaderStore, client: HttpClient, url: str, now: int
     added, height, step = 0, store.record.tip, 1
     while True:
         raw = store.headers(height, 1) if store.record.count else store.network.genesis
-        answer = await client.get(url.replace(_HASH, digest_of(raw)[::-1].hex()), most=HEADER_BYTES * _PER_ANSWER)
+        answer = await client.get(url.replace(HASH_PLACE, digest_of(raw)[::-1].hex()), most=HEADER_BYTES * _PER_ANSWER)
         if answer.status == 200 and len(answer.body) > HEADER_BYTES:
             new = await _add(store, io.BytesIO(answer.body), now, 0, None)
             added, height, step = added + new, store.record.tip, 1

@@ -75,7 +75,8 @@ class HeaderStore:
     """The headers of ``network`` in ``folder``; ``pins`` are the policy's checkpoints beside the network's own.
 
     Raises ``storage.headers`` for files that are not as they were left, ``silexium.header-pin`` where a header at hand
-    is not the one that is pinned for its height.
+    is not the one that is pinned for its height. Whatever number of threads may ask one instance; what adds is an
+    instance of its own, in one thread, in this process or another.
     """
 
     def __init__(self, folder: Path, network: Network = MAINNET, pins: Iterable[tuple[int, bytes]] = ()) -> None:
