@@ -74,7 +74,9 @@ def _parser() -> CommandParser:
     parser.add_argument("--out", type=Path, metavar="DIR", help="install as DIR/NAME@VERSION instead of in the store")
     parser.add_argument("--store", metavar="D", help="the store (default: LIBRESEED_STORE or the user's own)")
     parser.add_argument("--publisher", metavar="KEY", help="trust this publisher key for this run")
-    parser.add_argument("--bootstrap", action="append", metavar="H:P", help="a DHT node to start from; may be repeated")
+    parser.add_argument(
+        "--bootstrap", action="append", metavar="H:P", help="a DHT node to start from, or none; may be repeated"
+    )
     parser.add_argument("--peer", action="append", default=[], metavar="H:P", help="a BitTorrent peer to use directly")
     parser.add_argument("--mirror", action="append", metavar="URL", help="a mirror to fetch from; may be repeated")
     parser.add_argument(
@@ -145,6 +147,7 @@ def _options(args: argparse.Namespace) -> Options:
             bundle=None if args.bundle is None else Path(args.bundle).expanduser(),
             sources=(*settings["silexium"], *policy.sources, *settings["mirrors"]),
             headers=tuple(map(Path, policy.headers)),
+            ca_file=settings["ca-file"],
         ),
     )
 
@@ -193,6 +196,8 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         usual = default_directory("config") / "resolver.toml"
         config = usual if usual.exists() else None
     flags = {name: getattr(args, name) for name in ("store", "bootstrap", "policy", "silexium", "timeout")}
+    if flags["bootstrap"] == ["none"]:  # mirrors and --peer alone
+        flags["bootstrap"] = []
     flags |= {"mirrors": args.mirror, "ca-file": args.ca_file, "private-redirects": args.private_redirects}
     return load_settings(schema, config=config, flags=flags)
 
