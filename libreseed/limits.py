@@ -153,6 +153,7 @@ POLICY_BYTES = 2**20
 STORE_RECORD_BYTES = 64 * 2**10  # a floor or a receipt
 FETCH_QUIET_SECONDS = 1  # without news of a missing piece before parity is asked for
 PROOF_SOURCES = 16  # asked for the proofs of one release
+PROOF_SOURCE_SECONDS = 60  # for the bundle and the tiles of one source
 PROOF_ATTEMPTS = 4  # at one head, when other processes learn of newer ones meanwhile
 PIECE_FAILURES = 3  # after which a piece is left to single chunks and parity, or to a peer without fault
 PIECE_FAILURES_MOST = 8  # after which no peer is asked for the whole piece

@@ -32,7 +32,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
-from libreseed.errors import ContentRejected, LibreSeedError, RecordRejected, UsageFault
+from libreseed.errors import ContentRejected, LibreSeedError, ProofRejected, RecordRejected, UsageFault
 from libreseed.ids import Blake3Digest, PublicKey, Sha256Digest
 from libreseed.package.minimal import MinimalManifest, check_not_ahead, parse_minimal
 from libreseed.repair.chunkmap import ChunkMap, parse_chunk_map
@@ -43,6 +43,7 @@ from libreseed.resolve.proofs import (
     DOCUMENT_CHECKS,
     NOT_CHECKED,
     PROVEN,
+    check_rows,
     proven_author,
     proven_facts,
     require_choice,
@@ -287,8 +288,12 @@ class Resolution:
             self._require_proofs_or_waiver()
             return replace(self._trusted, silexium=NOT_CHECKED)
         source = _known(source)
-        proofs.artifact(source.size, source.blake3)
-        proofs.src(source.src, source.sizes, source.digests)
+        try:
+            proofs.artifact(source.size, source.blake3)
+            proofs.src(source.src, source.sizes, source.digests)
+        except ProofRejected as error:
+            error.evidence = {**error.evidence, "checks": check_rows(proofs.checks)}
+            raise
         return replace(self._trusted, silexium=PROVEN)
 
     @_step(11)

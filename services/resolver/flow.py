@@ -36,7 +36,7 @@ from .marking import at_step, directories, marked
 from .mirror_options import MirrorOptions
 from .network import DhtFactory, Network, default_dht, load_without_swarm
 from .outcome import Outcome, Steps
-from .proofs import ProofOptions, collect_proofs, require_no_conflict, still_proven
+from .proofs import ProofOptions, collect_proofs, require_no_conflict, require_places, still_proven
 
 if TYPE_CHECKING:
     from libreseed.adapters.silexium.proof_collector import Proven
@@ -103,6 +103,9 @@ class _Run:
         self.steps.done(1)
         if (found := await self._installed()) is not None:
             return found
+        if not self.options.request.without_silexium:
+            with at_step(1):
+                require_places(self.options.proofs, self.options.request)
         if not self.options.request.offline:
             await trio.to_thread.run_sync(self._prepare)
         lock = self.store.lock(self.release)

@@ -18,6 +18,7 @@ import trio
 
 from libreseed.adapters.command.console import Progress
 from libreseed.adapters.resolving.store import Store
+from libreseed.errors import NotFound, ProofRejected
 from libreseed.resolve.policy import Policy
 from libreseed.resolve.proofs import unavailable
 from libreseed.resolve.receipt import Receipt
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from libreseed.adapters.silexium.proof_source import ProofSource
     from libreseed.silexium.trust_policy import SilexiumPolicy
 
-__all__ = ["ProofOptions", "collect_proofs", "require_no_conflict", "still_proven"]
+__all__ = ["ProofOptions", "collect_proofs", "require_no_conflict", "require_places", "still_proven"]
 
 
 def _now() -> int:
@@ -38,11 +39,12 @@ def _now() -> int:
 @dataclass(frozen=True, slots=True)
 class ProofOptions:
     """Where the proofs come from: ``bundle`` (a file), then ``sources`` in order (URLs or folders); ``headers`` are
-    places with block headers, ``now`` gives Unix seconds."""
+    places with block headers, ``ca_file`` replaces the system's authorities for HTTPS, ``now`` gives Unix seconds."""
 
     bundle: Path | None = None
     sources: tuple[str, ...] = ()
     headers: tuple[Path, ...] = ()
+    ca_file: Path | None = None
     now: Callable[[], int] = _now
 
 
@@ -76,12 +78,28 @@ def require_no_conflict(receipt: Receipt, policy: Policy, store: Store) -> None:
     if policy.silexium is None or not still_proven(receipt, policy):
         return
     from libreseed.adapters.silexium.trust_memory import TrustMemory
-    from libreseed.errors import ProofRejected
 
     log = policy.silexium.find_log(receipt.proofs["log"]).identity
     if TrustMemory(store.root).conflict(log) is not None:
         message = f"{log.name} is proven to have forked; {receipt.minimal.release} was installed on its word"
         raise ProofRejected("silexium.fork", message, step=10)
+
+
+def require_places(options: ProofOptions, request: Request) -> None:
+    """Say what could only fail later: no place to ask, none that may be asked, a bundle that is not there.
+
+    Raises ``silexium.unavailable`` with the ways out, ``usage``, NotFound.
+    """
+    from libreseed.adapters.silexium.proof_source import is_url
+
+    folders = [named for named in options.sources if not is_url(named)]
+    if options.bundle is not None:
+        if not options.bundle.is_file():
+            raise NotFound("notfound.file", f"--bundle: there is no file {options.bundle}")
+    elif request.offline and not folders:
+        raise unavailable("Silexium proofs are required, and offline nobody can be asked: --bundle is missing")
+    elif not options.sources:
+        raise unavailable("Silexium proofs are required, and nothing says where to get them")
 
 
 async def _sources(options: ProofOptions, request: Request, stack: AsyncExitStack) -> Sequence[ProofSource]:
@@ -91,18 +109,12 @@ async def _sources(options: ProofOptions, request: Request, stack: AsyncExitStac
     folders = [FolderSource(Path(named).expanduser()) for named in options.sources if not is_url(named)]
     if options.bundle is not None:
         return [BundleFile(options.bundle), *folders]
-    if request.offline:
-        if not folders:
-            raise unavailable("Silexium proofs are required, and offline nobody can be asked: --bundle is missing")
-        return folders
-    if not options.sources:
-        raise unavailable("Silexium proofs are required, and nothing says where to get them")
     urls = [named for named in options.sources if is_url(named)]
-    if not urls:
+    if request.offline or not urls:
         return folders
     from libreseed.adapters.http.client import HttpClient, HttpClientOptions
 
-    client = await stack.enter_async_context(HttpClient(HttpClientOptions(total=60.0)))
+    client = await stack.enter_async_context(HttpClient(HttpClientOptions(ca_file=options.ca_file)))
     by_name: dict[str, ProofSource] = {url: HttpSource(client, url) for url in urls}
     return [by_name.get(named, FolderSource(Path(named).expanduser())) for named in options.sources]
 

@@ -17,14 +17,14 @@ import pytest
 from libreseed import limits, wire
 from libreseed.errors import LibreSeedError
 from libreseed.ids import Blake3Digest, PackageName
-from libreseed.keys.ed25519 import Signature
+from libreseed.keys.ed25519 import PrivateKey, Signature
 from libreseed.silexium.bitcoin_headers import MAINNET
 from libreseed.silexium.bundle import Bundle, HeaderRun
 from libreseed.silexium.instants import format_instant
 from libreseed.silexium.log_memory import HeadConflict
 from libreseed.silexium.ots import BitcoinAttestation, PendingAttestation, write_ots
 from libreseed.silexium.quorum import Quorum
-from libreseed.silexium.tree_head import NamedKey
+from libreseed.silexium.tree_head import NamedKey, SignedTreeHead
 from libreseed.silexium.trust_policy import TrustedLog
 from tests.proof_support import Desk, Role, draft, export, put_bundle
 from tests.resolver_support import Sample, assert_installed, make_sample, rejects
@@ -120,6 +120,29 @@ async def test_no_honest_mirror_talks_a_fork_away(desk: Desk, sample: Sample) ->
     sound = replace(bundle, sth=seen.head().members(), inclusion=seen.inclusion(16, 17))
     honest = export(seen, desk.base / "honest", sound)
     await refused(desk, None, "silexium.fork", "10.11", put_bundle(bundle, desk.base / "forked"), honest)
+
+
+class _OtherLog(MemoryLog):
+    """A second log, with a key of its own."""
+
+    KEY = private(44)
+    NAME = NamedKey("other.example/silexium-b3", private(44).public)
+
+    def head(self, size: int | None = None, *, at: int = LOGGED, key: PrivateKey = KEY) -> SignedTreeHead:
+        head = super().head(size, at=at).head
+        return SignedTreeHead.sign(replace(head, origin=self.NAME.name), at, key)
+
+
+async def test_another_log_is_believed_beside_one_that_has_forked(desk: Desk, sample: Sample) -> None:
+    """What rests on the forked log is refused; a second log that the policy trusts has a word of its own."""
+    desk.policy = policy(logs=(TrustedLog(LOG), TrustedLog(_OtherLog.NAME)))
+    desk.remember(MemoryLog(16))
+    forked = put_bundle(draft(sample).bundle(), desk.base / "forked")
+    other = put_bundle(draft(sample, log=_OtherLog()).bundle(), desk.base / "other")
+    await refused(desk, None, "silexium.fork", "10.11", put_bundle(draft(sample).bundle(), desk.base / "x"), forked)
+    outcome = await desk.resolve(None, [forked, other])
+    assert outcome.proofs["log"] == _OtherLog.NAME.name
+    assert "[silexium.fork]" in str(outcome.sources["passed_over"])
 
 
 async def test_a_release_that_is_installed_is_not_given_out_once_its_log_has_forked(desk: Desk, sample: Sample) -> None:
@@ -246,7 +269,10 @@ async def test_nobody_has_proofs(desk: Desk) -> None:
 
 
 async def test_no_place_to_ask_is_said_with_what_to_do(desk: Desk) -> None:
-    error = await refused(desk, None, "silexium.unavailable", None)
+    with rejects("silexium.unavailable", step=1) as errors:
+        await desk.resolve(None)
+    [error] = errors
+    assert desk.installed() == []
     assert all(any(flag in line for line in error.details) for flag in ("--bundle", "--policy", "--no-silexium"))
 
 

@@ -22,6 +22,7 @@ from libreseed.adapters.torrent.session import TorrentSession
 from libreseed.adapters.torrent.settings import SessionOptions
 from libreseed.errors import TransportFault
 from tests.kill_support import command, downloaded
+from tests.proof_support import write_policy
 from tests.resolver_support import KEY, Sample, assert_installed, make_sample, scene
 from tests.tools import require_ipv6
 
@@ -67,6 +68,7 @@ def test_what_cannot_work_is_said_before_anything_is_tried(tmp_path: Path) -> No
     base = ["--json", "--store", str(tmp_path / "store")]
     unknown = file(tmp_path / "unknown.toml", "storre = '/x'\n")
     policy = file(tmp_path / "policy.toml", "silexium = 'required'\n")
+    whom = str(write_policy(tmp_path / "whom.json"))
     bad_policy = file(tmp_path / "bad.toml", "silexum = 'required'\n")
     bad_timeout = file(tmp_path / "timeout.toml", "timeout = 'soon'\n")
     cases: list[tuple[list[str], tuple[int, str]]] = [
@@ -74,6 +76,16 @@ def test_what_cannot_work_is_said_before_anything_is_tried(tmp_path: Path) -> No
         (["pkg@1.0.0", "--publisher", "ed25519:x"], (2, "usage")),
         (["pkg@1.0.0", "--no-silexium", "--mirror", "ftp://mirror.example"], (2, "usage")),
         (["pkg@1.0.0", "--no-silexium", "--bundle", "x.json"], (2, "usage")),
+        (["pkg@1.0.0", "--no-silexium", "--silexium", "https://log.example"], (2, "usage")),
+        (["pkg@1.0.0", "--policy", whom, "--silexium", "ftp://log.example"], (2, "usage")),
+        (["pkg@1.0.0", "--policy", whom], (40, "silexium.unavailable")),  # whom to believe, but nobody to ask
+        (
+            ["pkg@1.0.0", "--policy", whom, "--offline", "--silexium", "http://127.0.0.1:1"],
+            (40, "silexium.unavailable"),
+        ),
+        (["pkg@1.0.0", "--policy", whom, "--bundle", str(tmp_path / "none.json")], (10, "notfound.file")),
+        (["pkg@1.0.0", "--policy", policy], (40, "silexium.unavailable")),  # a demand alone: believe whom?
+        (["pkg@1.0.0", "--bundle", "x.json"], (40, "silexium.unavailable")),
         (["pkg@1.0.0", "--no-silexium", "--bootstrap", "nowhere"], (2, "usage")),
         (["pkg@1.0.0", "--no-silexium", "--peer", "nowhere"], (2, "usage")),
         (["pkg@1.0.0", "--no-silexium", "--timeout", "soon"], (2, "usage")),
@@ -118,6 +130,18 @@ def test_variables_and_configuration_are_used(tmp_path: Path) -> None:
     assert failure(run(tmp_path, *line, LIBRESEED_POLICY=policy)) == (40, "silexium.required")
     usual = file(tmp_path / ".config" / "libreseed" / "resolver.toml", f"policy = '{policy}'\n")
     assert failure(run(tmp_path, *line)) == (40, "silexium.required"), usual
+    Path(usual).unlink()
+    file(tmp_path / ".config" / "libreseed" / "policy.toml", "silexium = 'required'\n")
+    assert failure(run(tmp_path, *line)) == (40, "silexium.required")  # taken without being named
+
+
+def test_what_is_missing_for_proofs_is_said_with_every_way_out(tmp_path: Path) -> None:
+    done = run(tmp_path, "pkg@1.0.0", "--json", "--store", str(tmp_path / "store"))
+    told = json.loads(done.stdout)
+    assert (told["step"], told["exit"]) == (1, 40)
+    for way in ("--policy", "--bundle", "--silexium", "--no-silexium"):
+        assert any(way in line for line in told["details"])
+        assert way in done.stderr
 
 
 async def test_result_as_text_and_as_json(tmp_path: Path, sample: Sample) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from libreseed import limits
 from libreseed.adapters.resolving.policy_file import read_policy
-from libreseed.adapters.silexium.trust_memory import TrustMemory
-from libreseed.errors import LibreSeedError, LocalFault, ProofRejected, UsageFault
+from libreseed.adapters.silexium.proof_collector import ProofCollector
+from libreseed.adapters.silexium.proof_source import FolderSource
+from libreseed.adapters.silexium.trust_memory import Remembered, TrustMemory
+from libreseed.errors import LibreSeedError, LocalFault, ProofRejected, TransportFault, UsageFault
 from libreseed.ids import Blake3Digest, PackageName, ReleaseId
 from libreseed.keys.ed25519 import PrivateKey
 from libreseed.resolve.engine import ExtractedSource, FoundRecord, Resolution
@@ -33,7 +37,7 @@ from libreseed.silexium.bundle_check import verify_bundle
 from libreseed.silexium.keyring import Role
 from libreseed.silexium.log_memory import HeadConflict, LogMemory
 from libreseed.silexium.verification import ReleaseVerification
-from tests.proof_support import write_policy
+from tests.proof_support import export, put_bundle, write_policy
 from tests.silexium_support import (
     DIGESTS,
     KEYS,
@@ -54,6 +58,7 @@ from tests.unit.test_resolve_values import minimal
 
 H = Blake3Digest(bytes(32))
 OTHER = PrivateKey(b"\x63" * 32)
+OTHER_RELEASE = ReleaseId.parse("other@1.0.0")
 AUTHOR = KEYS[Role.AUTHOR].public
 
 
@@ -323,3 +328,67 @@ def test_what_is_remembered_of_another_log_does_not_count(tmp_path: Path) -> Non
     with pytest.raises(ProofRejected) as error:
         store.recall(changed, RELEASE)
     assert error.value.reason == "silexium.head-signature"
+
+
+# --- who is asked ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Fake:
+    """A source that answers as it is told, or never."""
+
+    name: str
+    answer: bytes | None = None
+    hangs: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    async def get(self, path: str, most: int) -> bytes | None:
+        self.asked.append(path)
+        if self.hangs:
+            await trio.sleep_forever()
+        return self.answer
+
+
+async def test_a_source_that_never_answers_is_left(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    collector = ProofCollector(policy(), RELEASE, TrustMemory(tmp_path), NOW)
+    mute, empty = Fake("mute", hangs=True), Fake("empty")
+    with pytest.raises(ProofRejected) as error:
+        await collector.collect([mute, empty])
+    assert error.value.reason == "silexium.unlogged"
+    assert [line.partition(":")[0] for line in error.value.details] == ["mute", "empty"]
+    assert "[http.timeout]" in error.value.details[0]
+    assert trio.current_time() < 2 * limits.PROOF_SOURCE_SECONDS
+    with pytest.raises(TransportFault) as unreachable:
+        await collector.collect([mute])
+    assert (unreachable.value.reason, unreachable.value.exit_code) == ("silexium.unreachable", 11)
+    assert empty.asked == ["bundle/hello@1.0.0", "packages/hello@1.0.0/silexium.json"]
+
+
+async def test_another_process_that_learns_meanwhile_is_listened_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between our reading and our writing a larger head arrives: the checks are taken again, and nothing is lost."""
+    making = Draft()
+    bundle = making.bundle()
+    memory, grown = TrustMemory(tmp_path), MemoryLog(0)
+    grown.hashes = [*making.log.hashes, *MemoryLog(40).hashes[20:]]
+    keep, rounds = TrustMemory.keep, list[int]()
+
+    def interrupted(
+        self: TrustMemory, before: Remembered, after: LogMemory, release: ReleaseId, entry: Blake3Digest
+    ) -> bool:
+        rounds.append(after.head.size)
+        if len(rounds) == 1:
+            assert keep(self, self.recall(LOG, OTHER_RELEASE), LogMemory(grown.head()), OTHER_RELEASE, H)
+        return keep(self, before, after, release, entry)
+
+    monkeypatch.setattr(TrustMemory, "keep", interrupted)
+    folder = export(grown, tmp_path / "log")
+    source = put_bundle(bundle, folder, str(RELEASE))
+    collector = ProofCollector(policy(), RELEASE, memory, NOW)
+    proven = await collector.collect([FolderSource(source)])
+    assert rounds == [16, 36]
+    assert proven.verification.trusted.memory is not None
+    known = memory.recall(LOG, RELEASE).memory
+    assert known is not None
+    assert (known.head.size, [head.size for head in known.trail]) == (36, [16])

@@ -1,14 +1,16 @@
 """Gets a release proven: asks one source after the other for its bundle, and takes checks 10.1 to 10.11.
 
-A source that has nothing, does not answer or lies is named and passed over. What is proven against the *log* (a fork,
-a second entry for one version) ends it at once, is written down as evidence, and no other source can talk it away; so
-does a clock or a memory of this machine that does not hold. What was learned of the log is on the disk before
+A source that has nothing, does not answer, takes too long or lies is named and passed over. What is proven against the
+*log* (a fork, a second entry for one version) is written down as evidence, and no other source can talk it away: after
+a fork only another log's word counts, and all else ends it at once, as does a clock or a memory of this machine that
+does not hold. What was learned of the log is on the disk before
 anything is returned. Every verdict is :class:`ReleaseVerification`'s. Specification: ``resolver.md``, "Step 10".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -36,7 +38,7 @@ from libreseed.silexium.verification import ReleaseVerification, TrustedRelease
 __all__ = ["ProofCollector", "Proven"]
 
 # Not the fault of whoever was asked: another answer would not change it.
-_FINAL = ("silexium.fork", "silexium.second-entry", "silexium.clock", "silexium.memory")
+_FINAL = ("silexium.second-entry", "silexium.clock", "silexium.memory")
 _TILE_BYTES = HASH_BYTES * limits.TILE_WIDTH
 
 
@@ -69,19 +71,20 @@ class ProofCollector:
     async def collect(self, sources: Sequence[ProofSource]) -> Proven:
         """Ask ``sources`` in order until one's bundle holds.
 
-        Raises :class:`ProofRejected` (exit 40) with the reason of the first that was refused, ``silexium.unlogged``
-        when all who answered have nothing, ``silexium.unreachable`` (11) when nobody answered.
+        Raises :class:`ProofRejected` (exit 40) with the reason of a fork, or of the first that was refused;
+        ``silexium.unlogged`` when all who answered have nothing; ``silexium.unreachable`` (11) when nobody answered.
         """
         refused: list[ProofRejected] = []
         answered = False
         passed: list[str] = []
         for source in sources:
             try:
-                data = await self._bundle(source)
-                answered = True
-                if data is not None:
-                    verification = await self._prove(source, data, sources)
-                    return Proven(verification, source.name, data, tuple(passed))
+                with _in_time(source):
+                    data = await self._bundle(source)
+                    answered = True
+                    if data is not None:
+                        verification = await self._prove(source, data, sources)
+                        return Proven(verification, source.name, data, tuple(passed))
                 passed.append(f"{source.name}: has no proofs of {self.release}")
             except TransportFault as error:
                 passed.append(f"{source.name}: {error.message} [{error.reason}]")
@@ -101,8 +104,8 @@ class ProofCollector:
         return None
 
     def _failure(self, refused: Sequence[ProofRejected], passed: Sequence[str], *, answered: bool) -> LibreSeedError:
-        if refused:
-            error = refused[0]
+        if refused:  # a fork says more than any liar's fault
+            error = next((error for error in refused if error.reason == "silexium.fork"), refused[0])
             error.details = (*error.details, *passed)
             return error
         if answered:
@@ -201,6 +204,17 @@ class ProofCollector:
             return ConsistencyProof(old, new, tuple(hashes), tuple(prefix))
 
         return await trio.to_thread.run_sync(make, abandon_on_cancel=True)
+
+
+@contextmanager
+def _in_time(source: ProofSource) -> Iterator[None]:
+    """One source cannot hold up the others for ever, however it drips."""
+    try:
+        with trio.fail_after(limits.PROOF_SOURCE_SECONDS):
+            yield
+    except trio.TooSlowError as error:
+        message = f"{source.name} takes longer than {limits.PROOF_SOURCE_SECONDS} s"
+        raise TransportFault("http.timeout", message) from error
 
 
 async def _tile(source: ProofSource, tile: Tile) -> bytes:
