@@ -125,8 +125,6 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="silexium-load-") as folder:
         shop = Shop.make(Path(folder) / "shop")
-        with (shop.server / "silexium.toml").open("a") as settings:  # all come from one address here
-            settings.write("rate = 1000000.0\nburst = 1000000\nconnections-per-client = 500\n")
         releases = [f"hello@1.0.{number}" for number in range(arguments.releases)]
         for release in releases:
             shop.ingest(shop.attested(release))

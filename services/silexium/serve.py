@@ -121,7 +121,8 @@ async def _start(office: Office, notifier: Notifier, nursery: trio.Nursery, stac
     await office.database.run(publication.sign, wall_clock())
     pump = Pump(publication, stack.enter_context(closing(WakeBell(site.database))))
     await _start_cosigner(log, site, pump, nursery, stack)
-    connections = Connections(site.connections, site.connections_per_client, frozenset(site.trusted_proxies))
+    proxies = frozenset(site.trusted_proxies)
+    connections = Connections(site.connections, site.connections_per_client, proxies, local_free=True)
     wellbeing = Wellbeing(office, pump, connections)
     answers = Answers(log, headers=stamps.run, cosigned=site.cosigned)
     api = Api(answers, office.database, wellbeing.keys, wellbeing.health, wellbeing.metrics)
@@ -170,6 +171,6 @@ def _options(site: Site) -> HttpServerOptions:
         connections_per_client=site.connections_per_client,
         max_body=limits.INSTALL_REQUEST_BYTES,
         body_seconds=10.0,
-        rate=Rate(site.rate, site.burst),
+        rate=Rate(site.rate, site.burst, local_free=True),
         trusted_proxies=frozenset(site.trusted_proxies),
     )

@@ -13,13 +13,9 @@ from tests.silexium_server_support import Shop, starting, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-SETTINGS = "rate = 1000000.0\nburst = 1000000\n"  # it asks as fast as it can
-
 
 def test_no_request_makes_the_server_fail(tmp_path: Path) -> None:
     shop = Shop.make(tmp_path / "shop")
-    with (shop.server / "silexium.toml").open("a") as settings:
-        settings.write(SETTINGS)
     shop.ingest(shop.attested("hello@1.0.0"))
     line = [str(Path(sys.executable).with_name("schemathesis")), "run", "--no-color"]
     # JSON Schema takes 1.0 for an integer, and has no word for what we take: texts of numbers without a fraction.

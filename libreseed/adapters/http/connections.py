@@ -13,7 +13,7 @@ from collections import Counter, OrderedDict
 
 import trio
 
-from libreseed.adapters.http.rate_limit import client_of
+from libreseed.adapters.http.rate_limit import client_of, is_local
 
 __all__ = ["Connection", "Connections", "SteadyStream"]
 
@@ -78,12 +78,18 @@ class Connection:
 
 
 class Connections:
-    """At most ``most`` connections, at most ``per_client`` of one client (none of ``trusted`` is counted by client)."""
+    """At most ``most`` connections, at most ``per_client`` of one client.
 
-    def __init__(self, most: int, per_client: int, trusted: frozenset[str] = frozenset()) -> None:
+    None of ``trusted`` is counted by client, and with ``local_free`` no loopback address is.
+    """
+
+    def __init__(
+        self, most: int, per_client: int, trusted: frozenset[str] = frozenset(), *, local_free: bool = False
+    ) -> None:
         self._most = most
         self._per_client = per_client
         self._trusted = trusted
+        self._local_free = local_free
         self._open: dict[tuple[str, int], Connection] = {}
         self._idle: OrderedDict[tuple[str, int], Connection] = OrderedDict()  # idle longest first
         self._by_client: Counter[str] = Counter()
@@ -100,8 +106,8 @@ class Connections:
 
     def admit(self, connection: Connection) -> bool:
         """Take the connection in, at the cost of an idle one if need be; False when there is no room for it."""
-        crowded = self._by_client[connection.client] >= self._per_client and connection.peer[0] not in self._trusted
-        if crowded and not self._evict(connection.client):
+        crowded = self._by_client[connection.client] >= self._per_client
+        if crowded and not self._is_free(connection.peer[0]) and not self._evict(connection.client):
             self.refused += 1
             return False
         if len(self._open) >= self._most and not self._evict(None):
@@ -144,6 +150,9 @@ class Connections:
     def make_room(self) -> bool:
         """End the connection that has been idle longest; False when none is idle."""
         return self._evict(None)
+
+    def _is_free(self, address: str) -> bool:
+        return address in self._trusted or (self._local_free and is_local(address))
 
     def _evict(self, client: str | None) -> bool:
         for connection in self._idle.values():

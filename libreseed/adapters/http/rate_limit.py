@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
-__all__ = ["Rate", "RateLimiter", "client_of"]
+__all__ = ["Rate", "RateLimiter", "client_of", "is_local"]
 
 
 def client_of(address: str) -> str:
@@ -27,12 +27,21 @@ def client_of(address: str) -> str:
     return str(parsed)
 
 
+def is_local(address: str) -> bool:
+    """Whether it is a loopback address: whoever asks from there is on this machine, and can do worse."""
+    try:
+        return ip_address(client_of(address)).is_loopback
+    except ValueError:
+        return address == "::1"
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """``per_second`` requests sustained, ``burst`` at once; both above zero."""
+    """``per_second`` requests sustained, ``burst`` at once; both above zero. ``local_free``: not for loopback."""
 
     per_second: float
     burst: int
+    local_free: bool = False
 
     def __post_init__(self) -> None:
         if not (self.per_second > 0 and self.burst >= 1):
@@ -49,6 +58,8 @@ class RateLimiter:
 
     def wait(self, address: str, now: float) -> float:
         """Take one request of ``address``: 0.0 if it may go on, else the seconds until the next one may."""
+        if self._rate.local_free and is_local(address):
+            return 0.0
         client = client_of(address)
         tokens, before = self._buckets.pop(client, (float(self._rate.burst), now))
         tokens = min(float(self._rate.burst), tokens + max(0.0, now - before) * self._rate.per_second)
