@@ -32,8 +32,9 @@ from services.mirror.site import Site, Tally
 from tests.http_support import Served, served
 from tests.release_support import make_release
 from tests.seeder_support import PATIENCE_S, clean_environment
+from tests.tools import require_program
 
-__all__ = ["Mirror", "MirrorProcess", "big_release", "mirror", "mirror_process"]
+__all__ = ["Mirror", "MirrorProcess", "big_release", "curl", "mirror", "mirror_process", "web_seed_download"]
 
 _NAMES = itertools.count()
 
@@ -149,3 +150,28 @@ def mirror_process(store: Path, *arguments: str, wait: bool = True, **popen: Any
         finally:
             process.kill()
             process.wait()
+
+
+def web_seed_download(torrent: bytes, url: str, into: Path) -> None:
+    """Fetch a torrent by libtorrent from one web seed and nobody else."""
+    import libtorrent as lt
+
+    settings = {"listen_interfaces": "127.0.0.1:0", "enable_dht": False, "enable_lsd": False, "enable_upnp": False}
+    session = lt.session({**settings, "enable_natpmp": False, "alert_mask": 0})
+    params = lt.load_torrent_buffer(torrent)
+    params.save_path = str(into)
+    params.url_seeds = [url]
+    handle = session.add_torrent(params)
+    deadline = time.monotonic() + PATIENCE_S
+    while not handle.status().is_seeding:
+        assert time.monotonic() < deadline, str(handle.status().progress)
+        time.sleep(0.1)
+    session.remove_torrent(handle)
+    del handle, session
+
+
+def curl(*arguments: str) -> bytes:
+    """What real curl gets."""
+    program = require_program("curl")
+    line = [program, "--silent", "--show-error", "--fail", "--max-time", "60", *arguments]
+    return subprocess.run(line, capture_output=True, check=True, env=clean_environment()).stdout
