@@ -6,9 +6,9 @@ is where it is redeemed: only addresses that the operator listed are asked, so a
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from libreseed import limits
 from libreseed.adapters.http.client import HttpClient
@@ -17,6 +17,7 @@ from libreseed.errors import TransportFault
 
 __all__ = ["CalendarService", "HttpCalendar"]
 
+_LABELS = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9-]{1,63}(?<!-)){0,8}", re.ASCII)
 _ACCEPT = {"accept": "application/vnd.opentimestamps.v1"}
 
 
@@ -83,8 +84,6 @@ def _matches(uri: str, pattern: str) -> bool:
     scheme, wildcard, domain = pattern.partition("://*.")
     if not wildcard:
         return uri == pattern
-    try:
-        parts = urlsplit(uri)
-        return parts.scheme == scheme == "https" and (parts.netloc or "").endswith("." + domain) and parts.path == ""
-    except ValueError:
-        return False
+    host = uri.removeprefix("https://")
+    below = host.removesuffix("." + domain)
+    return scheme == "https" and below != host != uri and bool(_LABELS.fullmatch(below))

@@ -24,7 +24,7 @@ from blake3 import blake3
 from libreseed import limits
 from libreseed.adapters.silexium.catalogue import Catalogue, Progress, ReleaseState
 from libreseed.adapters.silexium.log_store import LogStore
-from libreseed.adapters.silexium.stamp_queue import StampStatus, want_stamps
+from libreseed.adapters.silexium.stamp_queue import StampStatus, forget_stamps, want_stamps
 from libreseed.adapters.silexium.stamping import Stamping, StampRefusal
 from libreseed.errors import ProofRejected
 from libreseed.ids import Blake3Digest, ReleaseId
@@ -127,6 +127,8 @@ class Publication:
                 return
             if self._catalogue.refuse(release.number, error.reason):
                 done.refused.append((release.release, error))
+                for data in release.attestations:
+                    self._stamping.queue.forget(data)
             return
         self._catalogue.mark_complete(release.number, stamps, entry)
 
@@ -165,6 +167,7 @@ class Publication:
                 indices = self._log.append_in(connection, [release.entry or b"" for release in batch])
                 for release, index in zip(batch, indices, strict=True):
                     self._catalogue.mark_logged(connection, release.number, index)
+                    forget_stamps(connection, release.attestations)  # frozen with the entry; nobody else asks
         return [release.release for release in batch]
 
     def sign(self, now: int) -> bool:

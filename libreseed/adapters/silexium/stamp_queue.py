@@ -19,7 +19,7 @@ from libreseed.adapters.silexium.database import Database, Schema
 from libreseed.errors import NotFound, ProofRejected
 from libreseed.silexium.stamp_job import JobState, StampJob, StampKind
 
-__all__ = ["STAMP_SCHEMA", "StampQueue", "StampStatus", "want_stamps"]
+__all__ = ["STAMP_SCHEMA", "StampQueue", "StampStatus", "forget_stamps", "want_stamps"]
 
 STAMP_SCHEMA = Schema(
     "stamps",
@@ -85,6 +85,12 @@ def want_stamps(
         _add_jobs(connection, message, services, now)
 
 
+def forget_stamps(connection: sqlite3.Connection, attestations: Iterable[bytes]) -> None:
+    """As :meth:`StampQueue.forget`, within the caller's transaction."""
+    for data in attestations:
+        connection.execute("DELETE FROM stamp_messages WHERE hash = ?", (blake3(data).digest(),))
+
+
 class StampQueue:
     """The rows of one database; ``services`` are those that may be asked now: jobs of others wait untouched."""
 
@@ -110,12 +116,14 @@ class StampQueue:
                 _add_jobs(connection, message, self.services, now)
 
     def due(self, now: int, longest: int) -> list[StampJob]:
-        """Jobs whose time has come, oldest first, at most a batch of them.
+        """Jobs whose time has come, oldest first, at most a batch of each service: no one fills the others' places.
 
         A time further ahead than ``longest`` seconds was set by a clock that was wrong, and counts as come.
         """
-        query = f"""SELECT {_FIELDS} FROM stamp_jobs WHERE state <> 'done' AND (due <= ? OR due > ?) AND {self._ours}
-            ORDER BY due LIMIT ?"""  # noqa: S608  # constants and question marks
+        query = f"""SELECT {_FIELDS} FROM (
+              SELECT *, ROW_NUMBER() OVER (PARTITION BY kind, service ORDER BY due) AS place FROM stamp_jobs
+              WHERE state <> 'done' AND (due <= ? OR due > ?) AND {self._ours})
+            WHERE place <= ? ORDER BY due"""  # noqa: S608  # constants and question marks
         values = (now, now + longest, *self._names, limits.STAMP_JOBS_AT_ONCE)
         with self.database.read() as connection:
             return [_job(row) for row in connection.execute(query, values)]
@@ -166,7 +174,7 @@ class StampQueue:
     def forget(self, attestation: bytes) -> None:
         """Drop an attestation with all its stamps: they are in the log, or nobody wants them any more."""
         with self.database.write() as connection:
-            connection.execute("DELETE FROM stamp_messages WHERE hash = ?", (blake3(attestation).digest(),))
+            forget_stamps(connection, [attestation])
 
     def _unknown(self, connection: sqlite3.Connection, message: bytes) -> bool:
         query = "SELECT 1 FROM stamp_messages WHERE hash = ?"

@@ -24,7 +24,7 @@ from libreseed.adapters.silexium.calendar_client import CalendarService
 from libreseed.adapters.silexium.database import Database
 from libreseed.adapters.silexium.stamp_queue import StampQueue, StampStatus
 from libreseed.adapters.silexium.tsa_client import TimeStampService
-from libreseed.errors import LibreSeedError, NotFound, ProofRejected, TransportFault, UsageFault
+from libreseed.errors import LibreSeedError, LocalFault, ProofRejected, UsageFault
 from libreseed.silexium.bitcoin_headers import HeaderSource
 from libreseed.silexium.ots import parse_ots
 from libreseed.silexium.ots_promise import confirmed, join, open_promise, promised, submission
@@ -75,6 +75,7 @@ class Stamping:
         self._calendars = {service.name: service for service in calendars}
         self._headers = headers
         self._pace = pace or Pace()
+        self._begun = False
         names = [(StampKind.TSA, service.trusted.name) for service in authorities]
         names += [(StampKind.OTS, service.name) for service in calendars]
         self.queue = StampQueue(database, names)
@@ -112,6 +113,9 @@ class Stamping:
         """Do what is due at ``now`` (Unix seconds). Raises only for faults of this machine (``storage.*``)."""
         run = self.queue.database.run
         result = Advance()
+        if not self._begun:
+            await run(self.queue.want_of_new_services, now)
+            self._begun = True
         jobs = await run(self.queue.due, now, max(self._pace.retry_most, self._pace.poll_most) * 2)
         async with trio.open_nursery() as nursery:
             for kind, service in dict.fromkeys((job.kind, job.service) for job in jobs):
@@ -128,7 +132,9 @@ class Stamping:
                 continue
             try:
                 after = await self._step(job, message, now)
-            except (ProofRejected, TransportFault, NotFound) as error:
+            except LocalFault:
+                raise
+            except LibreSeedError as error:  # whatever else is declared is the service's doing
                 after = job.refused(error.reason, error.message, now, self._pace)
                 result.refused.append(StampRefusal(after, error))
                 if not isinstance(error, ProofRejected):

@@ -11,6 +11,8 @@ import trio
 from asn1crypto import tsp
 
 from libreseed import limits
+from libreseed.adapters.http.client import HttpClient
+from libreseed.adapters.silexium.calendar_client import HttpCalendar
 from libreseed.adapters.silexium.embedded import embedded_world
 from libreseed.adapters.silexium.embedded_services import EmbeddedTimeStampService
 from libreseed.adapters.silexium.stamping import Stamping
@@ -96,7 +98,6 @@ async def test_a_service_that_is_configured_later_is_asked_too(bench: Bench) -> 
     await bench.stamping().want([MESSAGE], bench.now)
     bench.calendars = [bench.calendar("old"), bench.calendar("new")]
     stamping = bench.stamping()
-    stamping.queue.want_of_new_services(bench.now)
     await settle(bench, stamping)
     assert len((await stamping.status(MESSAGE)).proofs) == 2  # the job of the calendar that is gone waits untouched
 
@@ -329,6 +330,60 @@ async def test_a_service_that_is_down_is_left_alone_with_all_its_jobs(bench: Ben
     assert len(authority.asked) == 1
     assert [refusal.error.reason for refusal in step.refused] == ["http.unreachable"]
     assert step.next_due is not None and step.next_due >= NOW + PACE.retry_first
+
+
+async def test_a_service_with_much_to_do_does_not_fill_the_others_places(bench: Bench) -> None:
+    async def lie(_: bytes) -> bytes:
+        return b"no time stamp"
+
+    lying = FakeTsa(Mint().trusted, lie)
+    bench.authorities = [lying]
+    bench.calendars = []
+    stamping = bench.stamping()
+    await stamping.want([b"message %d" % number for number in range(limits.STAMP_JOBS_AT_ONCE + 1)], bench.now)
+    bench.authorities = [lying, EmbeddedTimeStampService(bench.world)]
+    stamping = bench.stamping()
+    await stamping.want([MESSAGE], bench.now + 1)
+    stamping.queue.want_of_new_services(bench.now + 1)
+    bench.now += 1
+    jobs = stamping.queue.due(bench.now, 1000)
+    assert {job.service for job in jobs} == {"hostile", "embedded"}
+    assert len(jobs) == 2 * limits.STAMP_JOBS_AT_ONCE
+
+
+@pytest.mark.parametrize(
+    ("uri", "taken"),
+    [
+        ("https://pool.example.org", True),
+        ("https://pool.example.org/", True),
+        ("https://alice.btc.example.net", True),
+        ("http://alice.btc.example.net", False),
+        ("https://example.net", False),
+        ("https://.example.net", False),
+        ("https://a..example.net", False),
+        ("https://-a.example.net", False),
+        ("https://:.example.net", False),
+        ("https://1:2.example.net", False),
+        ("https://evil.org/x.example.net", False),
+        ("https://a.example.net/path", False),
+        ("https://a.example.net:443", False),
+        ("https://evilexample.net", False),
+        ("file:///etc/passwd", False),
+        ("", False),
+    ],
+)
+async def test_promises_are_taken_from_listed_addresses_only(uri: str, taken: bool) -> None:
+    async with HttpClient() as client:
+        calendar = HttpCalendar("pool", "https://pool.example.org", client, ("https://*.example.net",))
+        assert calendar.redeems(uri) is taken
+
+
+async def test_a_fault_that_nobody_foresaw_is_the_services_and_stops_no_queue(bench: Bench) -> None:
+    async def unusable(_: bytes) -> bytes:
+        raise UsageFault("http.url", "a promise under an address that cannot be asked")
+
+    job = await calendar_refused(bench, "http.url", rest=unusable)
+    assert job.state is JobState.PENDING
 
 
 def test_the_wait_between_attempts_grows_to_its_bound() -> None:
