@@ -53,7 +53,6 @@
     if (kind === "module") script.type = kind;
     if (nonce) script.nonce = nonce;
     script.integrity = "sha512-" + hash;
-    script.async = false;
     script.src = trusted ? trusted.createScriptURL(url) : url;
     return new Promise((resolve, reject) => {
       script.onload = resolve;

@@ -159,7 +159,9 @@ _CSPS = {
 @pytest.mark.parametrize("csp", _CSPS)
 def test_it_works_under_a_strict_policy(browser: Browser, certificate: Certificate, csp: str) -> None:
     site = Site()
-    good, module = site.script("/good.js", "good"), site.script("/module.js", "module")
+    good = site.script("/good.js", "good")
+    module = b'import.meta.url; (window.ran ??= []).push("module");'  # no classic script
+    site.files["/module.js"] = Page(module, "text/javascript")
     evil = site.script("/evil.js", "evil", tamper=True)
     site.page(
         _tag("good", Integrity.of(good))
@@ -315,6 +317,7 @@ def test_an_ordinary_tag_is_stopped_before_the_browser_runs_it(browser: Browser,
     evil = site.script("/evil.js", "evil", tamper=True)
     module = site.script("/module.js", "module", tamper=True)
     good = site.script("/good.js", "good")
+    site.script("/capitals.js", "capitals")
     site.page(
         "".join(
             f'<script id="{name}" src="/{name}.js" integrity="{attribute}" {more}></script>'
@@ -322,17 +325,19 @@ def test_an_ordinary_tag_is_stopped_before_the_browser_runs_it(browser: Browser,
                 ("evil", Integrity.of(evil), ""),
                 ("module", Integrity.of(module), 'type="module"'),
                 ("good", Integrity.of(good), ""),
+                ("capitals", str(Integrity.of(good)).replace("auraseal", "AuraSeal"), ""),
             ]
         )
         + '<script id="bad" src="/good.js" integrity="auraseal-sha999-x" defer></script>'
     )
     with https_site(certificate, site) as address:
-        ran, events = _outcome(browser, address, 4)
+        ran, events = _outcome(browser, address, 5)
     assert ran == ["good"]
     assert events == {
         "evil": ("refused", "integrity"),
         "module": ("refused", "integrity"),
         "good": ("verified", None),
+        "capitals": ("refused", "attribute"),
         "bad": ("refused", "attribute"),
     }
 
@@ -426,6 +431,34 @@ def test_the_recovery_file_may_be_on_another_host(browser: Browser, certificate:
     assert ran == ["from the backup"]
     assert events == {"part": ("healed", None)}
     assert backup.asked == ["/copies/part.js"]
+
+
+def test_how_files_are_asked_for_and_that_no_blob_stays(browser: Browser, certificate: Certificate) -> None:
+    site = Site()
+    code = site.script("/part.js", "part", tamper=True)
+    site.script("/part.part.1.js", "part")
+    own = site.script("/own.js", "own")
+    watch = (
+        "const asked = [], blobs = new Set(), [get, make, drop] = [fetch, URL.createObjectURL, URL.revokeObjectURL];"
+        "fetch = (url, how) => { asked.push([new URL(url, location).pathname, how.credentials, how.cache ?? null]);"
+        " return get(url, how); };"
+        "URL.createObjectURL = (blob) => { const url = make(blob); blobs.add(url); window.made = true; return url; };"
+        "URL.revokeObjectURL = (url) => { blobs.delete(url); drop(url); };"
+    )
+    site.page(
+        _tag("part", Integrity.of(code, code)) + _tag("own", Integrity.of(own), more='crossorigin="use-credentials"'),
+        head=f'<script nonce="n0nce">{watch}</script>',
+    )
+    with https_site(certificate, site) as address:
+        ran, _ = _outcome(browser, address, 2)
+        asked, made, left = browser.run("return [asked.sort(), window.made, blobs.size]")
+    assert ran == ["part", "own"]
+    assert asked == [
+        ["/own.js", "include", None],
+        ["/part.js", "same-origin", None],
+        ["/part.part.1.js", "same-origin", "reload"],
+    ]
+    assert (made, left) == (True, 0)
 
 
 def test_endless_data_is_not_kept(browser: Browser, certificate: Certificate) -> None:
