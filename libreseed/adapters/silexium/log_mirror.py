@@ -196,11 +196,16 @@ class LogMirror:
 
 def _growth(memory: LogMemory | None, sth: SignedTreeHead, walk: LogWalk) -> ConsistencyProof | None:
     """The proof that ``sth`` extends what is remembered; raises ``silexium.fork`` when its own tiles prove the
-    opposite."""
+    opposite, ``silexium.tile`` when they prove nothing."""
     if memory is None or memory.conflict is not None or not 0 < memory.head.size < sth.size:
         return None
     nodes = walk.prefix()
-    if prefix_root(walk.old, sth.size, sth.root.raw, nodes) != memory.head.root.raw:
+    try:
+        root = prefix_root(walk.old, sth.size, sth.root.raw, nodes)
+    except ProofRejected as error:
+        message = f"the tiles between {walk.old} and {sth.size} entries do not lead to the signed root"
+        raise ProofRejected("silexium.tile", message, evidence=error.evidence) from error
+    if root != memory.head.root.raw:
         raise _forked(HeadConflict(memory.head, sth, nodes))
     hashes = nodes[1:] if walk.old & (walk.old - 1) == 0 else nodes
     return ConsistencyProof(walk.old, sth.size, hashes)

@@ -1,0 +1,160 @@
+"""The SQLite file: migrations, transactions, snapshots, backups, and what its faults are called."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+import trio
+
+from libreseed.adapters.silexium.database import Database, Schema, open_database
+from libreseed.adapters.silexium.log_store import LOG_SCHEMA, LogStore
+from libreseed.errors import LibreSeedError, NotFound
+from tests.log_support import LOG, grow, open_log
+from tests.tools import require_program
+
+ONE = Schema("notes", (("notes", "CREATE TABLE notes(text TEXT NOT NULL) STRICT;"),))
+TWO = Schema(
+    "notes", (*ONE.migrations, ("dates", "ALTER TABLE notes ADD COLUMN date INTEGER; CREATE INDEX d ON notes(date);"))
+)
+
+
+def texts(database: Database) -> list[str]:
+    with database.read() as connection:
+        return [text for (text,) in connection.execute("SELECT text FROM notes ORDER BY rowid")]
+
+
+def add(database: Database, text: str) -> None:
+    with database.write() as connection:
+        connection.execute("INSERT INTO notes(text) VALUES(?)", (text,))
+
+
+def test_a_newer_version_adds_what_is_missing_and_keeps_what_is_there(tmp_path: Path) -> None:
+    with open_database(tmp_path / "d", (ONE,)) as database:
+        add(database, "kept")
+    with open_database(tmp_path / "d", (TWO,)) as database:
+        assert texts(database) == ["kept"]
+        with database.write() as connection:
+            connection.execute("UPDATE notes SET date = 1")
+
+
+def test_an_older_version_refuses_the_database_of_a_newer_one(tmp_path: Path) -> None:
+    open_database(tmp_path / "d", (TWO,)).close()
+    with pytest.raises(LibreSeedError) as error:
+        open_database(tmp_path / "d", (ONE,))
+    assert error.value.reason == "storage.schema"
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
+    open_database(tmp_path / "d", (ONE,)).close()
+    broken = Schema("notes", (*ONE.migrations, ("half", "CREATE TABLE more(x); CREATE TABLE notes(y);")))
+    with pytest.raises(sqlite3.OperationalError):
+        open_database(tmp_path / "d", (broken,))
+    with open_database(tmp_path / "d", (ONE,)) as database, database.read() as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'more'").fetchone() == (0,)
+
+
+def test_schemas_of_several_owners_live_in_one_file(tmp_path: Path) -> None:
+    with open_database(tmp_path / "d", (ONE, LOG_SCHEMA)) as database:
+        add(database, "mine")
+        assert LogStore(database, LOG).size == 0
+
+
+def test_a_transaction_that_fails_is_undone(tmp_path: Path) -> None:
+    with open_database(tmp_path / "d", (ONE,)) as database:
+        with pytest.raises(ZeroDivisionError), database.write() as connection:
+            connection.execute("INSERT INTO notes(text) VALUES('lost')")
+            _ = 1 / 0
+        add(database, "kept")
+        assert texts(database) == ["kept"]
+
+
+def test_a_reader_sees_one_snapshot_and_cannot_write(tmp_path: Path) -> None:
+    with open_database(tmp_path / "d", (ONE,)) as database:
+        with database.read() as connection:
+            assert connection.execute("SELECT count(*) FROM notes").fetchone() == (0,)
+            add(database, "later")
+            assert connection.execute("SELECT count(*) FROM notes").fetchone() == (0,)
+            with pytest.raises(LibreSeedError) as error, database.read() as other:
+                other.execute("DELETE FROM notes")
+            assert error.value.reason == "storage.read-only"
+        assert texts(database) == ["later"]
+
+
+def test_writers_of_several_threads_and_files_take_turns(tmp_path: Path) -> None:
+    first, second = (open_database(tmp_path / "d", (ONE,)) for _ in range(2))
+    threads = [
+        threading.Thread(target=lambda database=database: [add(database, "x") for _ in range(25)])
+        for database in (first, first, second, second)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(texts(first)) == 100
+    first.close()
+    second.close()
+
+
+async def test_work_runs_in_threads_and_the_loop_goes_on(tmp_path: Path) -> None:
+    began, proceed = trio.Event(), threading.Event()
+
+    def wait_inside(database: Database) -> None:
+        with database.write() as connection:
+            connection.execute("INSERT INTO notes(text) VALUES('x')")
+            trio.from_thread.run_sync(began.set)
+            proceed.wait()
+
+    with open_database(tmp_path / "d", (ONE,)) as database:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(database.run, wait_inside, database)
+            await began.wait()  # the loop runs although the writer does not come on
+            assert await database.run(texts, database) == []
+            proceed.set()
+        assert texts(database) == ["x"]
+
+
+def test_a_backup_of_a_database_in_use_is_whole_and_replaces_nothing(tmp_path: Path) -> None:
+    with open_log(tmp_path / "log.db") as store:
+        grow(store, 300)
+        with store.database.write() as connection:  # a writer under way is not in it, and does not hold it up
+            store.append_in(connection, [b"under way"])
+            store.database.backup(tmp_path / "copy.db")
+        with pytest.raises(LibreSeedError) as error:
+            store.database.backup(tmp_path / "copy.db")
+        assert error.value.reason == "storage.exists"
+    with open_log(tmp_path / "copy.db") as copy:
+        assert copy.size == 300
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+def test_a_file_that_is_no_database_is_named_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "d").write_bytes(b"not a database" * 1000)
+    with pytest.raises(LibreSeedError) as error:
+        open_database(tmp_path / "d", (ONE,))
+    assert error.value.reason == "storage.database" and error.value.exit_code == 50
+    assert (tmp_path / "d").read_bytes() == b"not a database" * 1000
+
+
+def test_a_database_that_is_not_there_is_not_made_unasked(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        open_database(tmp_path / "d", (ONE,), create=False)
+    assert not (tmp_path / "d").exists()
+
+
+def test_the_sqlite3_program_reads_and_rebuilds_it(tmp_path: Path) -> None:
+    """What ``.dump`` writes is SQL that anybody can read, and it makes the same log again."""
+    program = require_program("sqlite3")
+    with open_log(tmp_path / "log.db") as store:
+        head = grow(store, 700)
+    dump = subprocess.run([program, tmp_path / "log.db", ".dump"], capture_output=True, check=True, timeout=60).stdout
+    assert b'{"entry":699,"branch":""}' in dump and b"CREATE TABLE log_sth" in dump
+    subprocess.run([program, tmp_path / "again.db"], input=dump, check=True, timeout=60)
+    shutil.copy(tmp_path / "log.db.head", tmp_path / "again.db.head")
+    with open_log(tmp_path / "again.db") as again:
+        assert again.head() == head
+        assert again.append([b"next"]) == range(700, 701)
