@@ -205,14 +205,19 @@ class MirrorBoard:
 
     def _ask_most(self, mirror: MirrorScore) -> int:
         half_second = int(mirror.rate / 2) // limits.CHUNK_BYTES
-        return min(self._most, max(2 * limits.MIRROR_FIRST_CHUNKS, half_second))
+        most = limits.MIRROR_ASK_CHUNKS if self._alone else self._most
+        return min(most, max(2 * limits.MIRROR_FIRST_CHUNKS, half_second))
 
     def _connections(self, mirror: MirrorScore) -> int:
         """One until it has proven itself, that a liar does not lie many times at once; few where others help."""
         if not mirror.proven or not mirror.clean:
             return 1
-        alone = not self.backward and sum(one.alive for one in self.mirrors) == 1
-        return limits.MIRROR_CONNECTIONS if alone else limits.MIRROR_CONNECTIONS // 2
+        return limits.MIRROR_CONNECTIONS if self._alone else limits.MIRROR_CONNECTIONS // 2
+
+    @property
+    def _alone(self) -> bool:
+        """Whether there is nobody but one mirror."""
+        return not self.backward and sum(one.alive for one in self.mirrors) == 1
 
     def _has_use(self, mirror: MirrorScore, now: float) -> bool:
         return mirror.alive and any(self._choose(mirror, kind) for kind in Kind)

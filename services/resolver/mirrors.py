@@ -34,10 +34,14 @@ _TOTAL_S = 86_400.0  # of one request; what bounds it is the wait for each chunk
 @asynccontextmanager
 async def open_mirrors(options: MirrorOptions, release: ReleaseId, silence_s: float) -> AsyncIterator[MirrorAccess]:
     """The mirrors, until the block ends."""
-    client_options = HttpClientOptions(
-        ca_file=options.ca_file, timeout=silence_s, total=_TOTAL_S, allow_private=options.private_redirects
-    )
     sites = read_sites(options.urls)
+    client_options = HttpClientOptions(
+        ca_file=options.ca_file,
+        timeout=silence_s,
+        total=_TOTAL_S,
+        allow_private=options.private_redirects,
+        plain=all(site.base.startswith("http://") for site in sites),
+    )
     ranges = Ranges(ca_file=options.ca_file, allow_private=options.private_redirects)
     async with HttpClient(client_options) as client:
         try:

@@ -10,7 +10,9 @@ It verifies no content. docs/specification/http.md.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -25,7 +27,7 @@ import trio
 
 import libreseed
 from libreseed import limits
-from libreseed.adapters.http.outgoing import client_tls, proxy_for, public_address
+from libreseed.adapters.http.outgoing import client_tls, no_authority, proxy_for, public_address
 from libreseed.adapters.http.redirects import next_hop, parse_url
 from libreseed.errors import LibreSeedError, NotFound, TransportFault, UsageFault
 
@@ -49,6 +51,7 @@ class HttpClientOptions:
     http2: bool = True
     connections: int = 32
     use_proxies: bool = True
+    plain: bool = False  # nothing but http:// is asked: authorities take long to load
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class HttpStream:
     url: str
     most: int
     _response: httpx.Response = field(repr=False)
+    _raw: AsyncIterator[bytes] | None = field(default=None, repr=False)
 
     def require(self, *statuses: int) -> Self:
         """As :meth:`HttpAnswer.require`."""
@@ -91,11 +95,23 @@ class HttpStream:
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives; raises ``http.too-large`` before passing on more than ``most`` bytes."""
         taken = 0
-        async for chunk in self._response.aiter_raw():
+        self._raw = self._response.aiter_raw()
+        async for chunk in self._raw:
             taken += len(chunk)
             if taken > self.most:
                 raise TransportFault("http.too-large", f"{self.url} sends more than the {self.most} bytes asked for")
             yield chunk
+
+    async def abandon(self) -> None:
+        """End the body where it is: httpx's generators end by an exception at their innermost wait, or by the collector.
+
+        The latter is later, and a warning.
+        """
+        if self._raw is None:
+            return
+        with trio.CancelScope(deadline=-math.inf, shield=True), contextlib.suppress(httpx.HTTPError, httpx.StreamError):
+            async for _ in self._raw:  # what is in memory already
+                pass
 
 
 class HttpClient:
@@ -108,7 +124,7 @@ class HttpClient:
         try:
             self._client = httpx.AsyncClient(
                 http2=self._options.http2,
-                verify=client_tls(self._options.ca_file),
+                verify=no_authority() if self._options.plain else client_tls(self._options.ca_file),
                 timeout=timeout,
                 limits=pool,
                 trust_env=self._options.use_proxies,
@@ -151,7 +167,11 @@ class HttpClient:
         async with self._deadline(url), self._send("POST", parse_url(url), fields, data) as response:
             if response.status_code in _REDIRECTS:
                 raise TransportFault("http.redirect", f"{url} redirects a POST")
-            return await _whole(_stream_of(response, url, most))
+            stream = _stream_of(response, url, most)
+            try:
+                return await _whole(stream)
+            finally:
+                await stream.abandon()
 
     @asynccontextmanager
     async def stream(
@@ -167,7 +187,10 @@ class HttpClient:
             stream = _stream_of(response, str(response.request.extensions["asked"]), most)
             if span is not None:
                 _check_span(stream, span)
-            yield stream
+            try:
+                yield stream
+            finally:
+                await stream.abandon()
 
     @asynccontextmanager
     async def _follow(self, url: httpx.URL, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:

@@ -1,16 +1,18 @@
-"""One HTTP/1.1 connection to a mirror, read straight into the caller's memory: plain or TLS, direct or through a proxy.
+"""One HTTP/1.1 connection to a mirror, read straight into the caller's memory: plain or TLS, direct or by a proxy.
 
 h11 reads and writes the heads, strictly; bodies of a known length do not pass through it, because copying and counting
-them in Python would take longer than verifying them. Belongs to one task at a time. Every failure is ``http.*``.
+them in Python would take longer than verifying them. Belongs to one task at a time, which may lend
+it to one thread for a body. Every failure is ``http.*``.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import select
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Self
 from urllib.parse import unquote
 
@@ -25,6 +27,8 @@ from libreseed.errors import TransportFault
 __all__ = ["Link"]
 
 _HEAD_PORTION = 4096  # read at once while a head is awaited: the rest of a body is better read in place
+_BODY_PORTION = 2**16
+_NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _AGENT = f"libreseed/{libreseed.__version__}"
 
 
@@ -39,14 +43,18 @@ class Link:
         self.left = 0
         self.reusable = False
         self._sock = sock
-        self._name = name  # for messages
+        self.name = name  # for messages
         self._via = via  # a proxy that takes whole URLs
+        self._wants_write = False  # TLS must send before it can receive
         self._early = memoryview(b"")  # of the body, came with the head
         self._parser: h11.Connection | None = None  # while a body is chunked
 
     @classmethod
-    async def open(cls, url: httpx.URL, *, tls: ssl.SSLContext, proxy: str | None, address: str | None) -> Self:
-        """Connect for requests to ``url``'s origin; ``address`` is where its host is, if that is decided."""
+    async def open(cls, url: httpx.URL, *, tls: ssl.SSLContext | None, proxy: str | None, address: str | None) -> Self:
+        """Connect for requests to ``url``'s origin; ``address`` is where its host is, if that is decided.
+
+        ``tls`` is given for https.
+        """
         via = _proxy_url(proxy) if proxy else None
         host, port = (via.host, via.port or 80) if via is not None else (address or url.host, _port(url))
         try:
@@ -58,7 +66,7 @@ class Link:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         link = cls(sock, str(url.copy_with(path="/", query=None)), via)
         try:
-            if url.scheme == "https":
+            if tls is not None:
                 if via is not None:
                     await link._tunnel(url)
                 await link._encrypt(tls, url.host)
@@ -78,19 +86,55 @@ class Link:
             b"GET", target, [("host", url.netloc.decode("ascii")), ("range", f"bytes={start}-{stop - 1}")]
         )
 
-    async def receive_into(self, view: memoryview) -> int:
-        """Fill the start of ``view`` from the body; raises ``http.cut-off`` when it ends early."""
-        if self._parser is not None:
-            return await self._receive_chunked(self._parser, view)
-        view = view[: self.left]
+    # --- a body, in any thread ---------------------------------------------------------------------------------------
+    def receive_now(self, view: memoryview) -> int | None:
+        """Fill the start of ``view`` with bytes of the body that are here; None: :meth:`wait` first.
+
+        Raises ``http.cut-off`` when the body ends early.
+        """
+        if self._parser is not None and not self._early:
+            data = self._receive_chunked(self._parser)
+            if data is None:
+                return None
+            self._early = memoryview(data)
         if self._early:
             count = min(len(view), len(self._early))
             view[:count] = self._early[:count]
             self._early = self._early[count:]
         else:
-            count = await self._receive(view)
-        self.left -= count
+            with self._declared():
+                try:
+                    count = self._sock.recv_into(view)
+                except _NOT_YET as want:
+                    self._wants_write = isinstance(want, ssl.SSLWantWriteError)
+                    return None
+            if not count:
+                raise TransportFault("http.cut-off", f"{self.name} ends before the bytes asked for do")
+        self.left = max(0, self.left - count)
         return count
+
+    def wait(self, seconds: float) -> bool:
+        """Whether more may be here within ``seconds``; blocks."""
+        waiter = select.poll()
+        waiter.register(self._sock, select.POLLOUT if self._wants_write else select.POLLIN)
+        return bool(waiter.poll(max(0.0, seconds) * 1000))
+
+    def interrupt(self) -> None:
+        """Wake up whoever waits in another thread: nothing more will come."""
+        self.reusable = False
+        with contextlib.suppress(OSError):  # it is closed already, by either side
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def _receive_chunked(self, parser: h11.Connection) -> bytes | None:
+        with self._declared():
+            while (event := parser.next_event()) is h11.NEED_DATA:
+                try:
+                    parser.receive_data(self._sock.recv(_BODY_PORTION))
+                except _NOT_YET:
+                    return None
+        if not isinstance(event, h11.Data):
+            raise TransportFault("http.cut-off", f"{self.name} ends before the bytes asked for do")
+        return bytes(event.data)
 
     # --- heads -------------------------------------------------------------------------------------------------------
     async def _exchange(
@@ -108,7 +152,7 @@ class Link:
                 elif isinstance(event, h11.Response):
                     break
                 elif not isinstance(event, h11.InformationalResponse):
-                    raise TransportFault("http.cut-off", f"{self._name} ends without an answer")
+                    raise TransportFault("http.cut-off", f"{self.name} ends without an answer")
         headers = {name.decode("ascii").lower(): value.decode("latin-1") for name, value in event.headers}
         self._begin_body(parser, headers)
         return event.status_code, headers
@@ -129,7 +173,7 @@ class Link:
         target = f"{url.host}:{_port(url)}".encode("ascii")
         status, _ = await self._exchange(b"CONNECT", target, [("host", target.decode())])
         if status != 200 or self._early:
-            raise TransportFault("http.unreachable", f"the proxy for {self._name} answers {status}")
+            raise TransportFault("http.unreachable", f"the proxy for {self.name} answers {status}")
         self._parser, self._via = None, None
 
     def _authorization(self, method: bytes) -> list[tuple[str, str]]:
@@ -147,7 +191,7 @@ class Link:
                 try:
                     sock.do_handshake()
                     return
-                except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
+                except _NOT_YET as want:
                     await self._wait(want)
 
     async def _send_all(self, data: bytes) -> None:
@@ -155,40 +199,16 @@ class Link:
         while view:
             try:
                 view = view[self._sock.send(view) :]
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
+            except _NOT_YET as want:
                 await self._wait(want, sending=True)
 
     async def _receive_some(self) -> bytes:
-        memory = bytearray(_HEAD_PORTION)
-        count = await self._receive(memoryview(memory), may_end=True)
-        return bytes(memory[:count])
-
-    async def _receive(self, view: memoryview, *, may_end: bool = False) -> int:
         with self._declared():
             while True:
                 try:
-                    count = self._sock.recv_into(view)
-                    break
-                except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError) as want:
+                    return self._sock.recv(_HEAD_PORTION)
+                except _NOT_YET as want:
                     await self._wait(want)
-        if not count and not may_end:
-            raise TransportFault("http.cut-off", f"{self._name} ends before the bytes asked for do")
-        return count
-
-    async def _receive_chunked(self, parser: h11.Connection, view: memoryview) -> int:
-        while not self._early:
-            with self._declared():
-                event = parser.next_event()
-                if event is h11.NEED_DATA:
-                    parser.receive_data(await self._receive_some())
-                elif isinstance(event, h11.Data):
-                    self._early = memoryview(bytes(event.data))
-                else:
-                    raise TransportFault("http.cut-off", f"{self._name} ends before the bytes asked for do")
-        count = min(len(view), len(self._early))
-        view[:count] = self._early[:count]
-        self._early = self._early[count:]
-        return count
 
     async def _wait(self, want: OSError, *, sending: bool = False) -> None:
         if isinstance(want, ssl.SSLWantWriteError) or (sending and not isinstance(want, ssl.SSLWantReadError)):
@@ -196,17 +216,17 @@ class Link:
         else:
             await trio.lowlevel.wait_readable(self._sock)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _declared(self) -> Iterator[None]:
         """What the system, TLS and h11 raise, as ours."""
         try:
             yield
         except ssl.SSLCertVerificationError as error:
-            raise TransportFault("http.certificate", f"{self._name}: {error.verify_message}") from error
+            raise TransportFault("http.certificate", f"{self.name}: {error.verify_message}") from error
         except h11.RemoteProtocolError as error:
-            raise TransportFault("http.protocol", f"{self._name} does not speak HTTP as it should: {error}") from error
+            raise TransportFault("http.protocol", f"{self.name} does not speak HTTP as it should: {error}") from error
         except OSError as error:
-            raise TransportFault("http.cut-off", f"{self._name} broke off: {error}") from error
+            raise TransportFault("http.cut-off", f"{self.name} broke off: {error}") from error
 
 
 def _port(url: httpx.URL) -> int:

@@ -81,6 +81,14 @@ class Ranges:
                     link.close()
         raise AssertionError("next_hop ends it")
 
+    def _context(self, url: httpx.URL) -> ssl.SSLContext | None:
+        if url.scheme != "https":
+            return None
+        if self._tls is None:
+            self._tls = client_tls(self._ca_file)
+            self._tls.set_alpn_protocols(["http/1.1"])
+        return self._tls
+
     async def _ask(
         self, url: httpx.URL, address: str | None, start: int, stop: int
     ) -> tuple[Link, int, Mapping[str, str]]:
@@ -95,10 +103,7 @@ class Ranges:
             except trio.Cancelled:
                 link.close()
                 raise
-        if self._tls is None:
-            self._tls = client_tls(self._ca_file)
-            self._tls.set_alpn_protocols(["http/1.1"])
-        link = await Link.open(url, tls=self._tls, proxy=proxy_for(url), address=address)
+        link = await Link.open(url, tls=self._context(url), proxy=proxy_for(url), address=address)
         try:
             return link, *await link.ask(url, start, stop)
         except BaseException:

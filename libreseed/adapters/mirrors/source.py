@@ -1,7 +1,7 @@
 """Mirrors at work for one fetch: tasks that carry out the board's asks, judge what comes, and tell what became of it.
 
-Every chunk is hashed against the signed chunk map and written by a thread while the next ones arrive; only then the
-owner hears of it. One task per connection; the board and the mix are touched between awaits only. An ask ends early
+Every chunk is hashed against the signed chunk map and written by a thread (:mod:`.pump`); only then the owner hears
+of it. One task per connection; the board and the mix are touched between awaits only. An ask ends early
 when the mirror sends too much that is wrong, when nothing whole comes for ``silence_s``, and when somebody faster takes
 it over. ``docs/specification/resolver.md``, "Mirrors".
 """
@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import trio
 
 from libreseed import limits
 from libreseed.adapters.chunks.chunk_store import ChunkStore
 from libreseed.adapters.mirrors.link import Link
+from libreseed.adapters.mirrors.pump import Pump
 from libreseed.adapters.mirrors.ranges import RangeRefused, Ranges
 from libreseed.adapters.mirrors.sites import Site
 from libreseed.errors import TransportFault
@@ -30,8 +30,6 @@ from libreseed.resolve.source_mix import SourceMix
 __all__ = ["MirrorSource"]
 
 _CHUNK = limits.CHUNK_BYTES
-_BATCH_CHUNKS = 204  # about 1 MiB: what one trip to a thread judges at most; and a quarter of the request, so that
-_BATCH_LEAST = 4  # the rest of one that comes wrong need not be read
 _NOT_HERE = frozenset({404, 410})
 
 Deliver = Callable[[Kind, range, bytearray], None]
@@ -44,7 +42,7 @@ class MirrorSource:
         self._places = {site.base: {kind: list(site.content(release, kind)) for kind in Kind} for site in sites}
         self._ranges = ranges
         self._silence_s = silence_s
-        self._threads = trio.CapacityLimiter(2)
+        self._threads = trio.CapacityLimiter(limits.MIRROR_THREADS)
         self._news = trio.Event()
 
     async def run(self, mix: SourceMix, store: ChunkStore, deliver: Deliver) -> None:
@@ -81,8 +79,9 @@ class MirrorSource:
         start, stop = _span(work.store, ask)
         try:
             with work.carrying(ask, self._silence_s) as carry:
-                async with self._ranges.open(urls[0], start, stop) as body:
-                    await self._take(work, carry, body, stop - start)
+                async with self._ranges.open(urls[0], start, stop) as link:
+                    carry.scope.deadline = math.inf  # the thread keeps the time from here on
+                    await self._take(work, carry, link, stop - start)
             if carry.scope.cancelled_caught and not carry.stopped:
                 raise TransportFault("http.timeout", f"{urls[0]} gave no chunk for {self._silence_s:g} s")
             board.ended(ask, trio.current_time())
@@ -95,65 +94,51 @@ class MirrorSource:
         except TransportFault as fault:
             board.failed(ask, fault.reason, fault.message, trio.current_time())
 
-    async def _take(self, work: _Work, carry: _Carry, body: Link, left: int) -> None:
-        """Read and judge at the same time: one batch is being judged while the next one fills."""
+    async def _take(self, work: _Work, carry: _Carry, link: Link, length: int) -> None:
+        """Let a thread receive, judge and write the answer, and hear of every batch while it does."""
+        ask, token = carry.ask, trio.lowlevel.current_trio_token()
+        send, receive = trio.open_memory_channel[tuple[range, bytearray]](math.inf)
+
+        def judge(chunks: range, data: memoryview) -> bytearray:
+            return work.store.take(chunks, data, parity=ask.kind is Kind.PARITY)
+
+        def tell(chunks: range, flags: bytearray) -> None:
+            token.run_sync_soon(send.send_nowait, (chunks, flags))
+
+        pump = Pump(link, ask.chunks, length, judge=judge, tell=tell)
         fault: TransportFault | None = None
-        send, receive = trio.open_memory_channel[memoryview](0)
-        size = min(_BATCH_CHUNKS, max(_BATCH_LEAST, len(carry.ask.chunks) // 4)) * _CHUNK
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._judge_all, work, carry, receive)
-            async with send:
-                while left and fault is None:
-                    batch = _Batch(min(left, size), carry)
+        async with trio.open_nursery() as nursery, send:
+            nursery.start_soon(self._hear, work, carry, receive)
+            with trio.CancelScope() as guard:
+                async with trio.open_nursery() as watch:
+                    watch.start_soon(_stop_when_cancelled, pump)
                     try:
-                        await batch.fill(body, self._silence_s)
+                        await trio.to_thread.run_sync(pump.run, self._silence_s, limiter=self._threads)
                     except TransportFault as error:
                         fault = error
-                    finally:
-                        if whole := batch.whole_chunks(last=batch.size == left):
-                            with trio.CancelScope(shield=not batch.full):  # what has come is not thrown away
-                                await send.send(whole)
-                    left -= batch.size
+                    pump.ended = True
+                    guard.cancel()
+            ask.mirror.received += pump.received
         if fault is not None:
             raise fault
 
-    async def _judge_all(self, work: _Work, carry: _Carry, batches: trio.MemoryReceiveChannel[memoryview]) -> None:
-        with trio.CancelScope(shield=True):  # ends when the sender does; hashing and writing 1 MiB is not worth losing
-            async for batch in batches:
-                ask = carry.ask
-                chunks = ask.left[: -(-len(batch) // _CHUNK)]
-                judge = partial(work.store.take, chunks, batch, parity=ask.kind is Kind.PARITY)
-                flags = await trio.to_thread.run_sync(judge, limiter=self._threads)
-                if not work.mix.board.arrived(ask, flags):
+    async def _hear(
+        self, work: _Work, carry: _Carry, judged: trio.MemoryReceiveChannel[tuple[range, bytearray]]
+    ) -> None:
+        with trio.CancelScope(shield=True):  # ends when the thread does; what it wrote is not forgotten
+            async for chunks, flags in judged:
+                if not work.mix.board.arrived(carry.ask, flags):
                     carry.stop()
-                work.deliver(ask.kind, chunks, flags)
+                work.deliver(carry.ask.kind, chunks, flags)
 
 
-class _Batch:
-    """Memory for some chunks on their way."""
-
-    def __init__(self, size: int, carry: _Carry) -> None:
-        self.size = size
-        self._carry = carry
-        self._memory = memoryview(bytearray(size))
-        self._filled = 0
-
-    @property
-    def full(self) -> bool:
-        return self._filled == self.size
-
-    async def fill(self, body: Link, silence_s: float) -> None:
-        while not self.full:
-            count = await body.receive_into(self._memory[self._filled :])
-            self._carry.ask.mirror.received += count
-            before, self._filled = self._filled, self._filled + count
-            if before // _CHUNK != self._filled // _CHUNK:
-                self._carry.scope.deadline = trio.current_time() + silence_s
-
-    def whole_chunks(self, *, last: bool) -> memoryview:
-        """What has come, without a chunk of which a part is missing; the ``last`` one of all may be short."""
-        whole = self._filled if last and self.full else self._filled - self._filled % _CHUNK
-        return self._memory[:whole]
+async def _stop_when_cancelled(pump: Pump) -> None:
+    """A thread cannot be cancelled; it can be told."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        if not pump.ended:
+            pump.stop()
 
 
 class _Carry:

@@ -1,0 +1,93 @@
+"""The body of one range, from connection to disk: received, hashed against the chunk map and written by one thread.
+
+A thread for each body, because Python's lock is let go while bytes are received and written but not while chunks are
+hashed: handing every batch to another thread would cost more than the hashing. Chunks are judged a batch at a time, or
+as soon as the mirror pauses. :meth:`Pump.run` blocks; everything else belongs to the trio thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from libreseed import limits
+from libreseed.adapters.mirrors.link import Link
+from libreseed.errors import TransportFault
+
+__all__ = ["Pump"]
+
+_CHUNK = limits.CHUNK_BYTES
+_BATCH_CHUNKS = 204  # about 1 MiB: what is judged at once at most; and a quarter of the request, so that
+_BATCH_LEAST = 4  # the rest of one that comes wrong need not be read
+
+Judge = Callable[[range, memoryview], bytearray]
+Tell = Callable[[range, bytearray], None]
+
+
+class Pump:
+    """Carries the chunks ``chunks`` (``length`` bytes) of the answer on ``link``.
+
+    ``judge`` hashes and writes a run of chunks; ``tell`` hears what it found. Both are called in the thread.
+    """
+
+    def __init__(self, link: Link, chunks: range, length: int, *, judge: Judge, tell: Tell) -> None:
+        self.received = 0
+        self.ended = False  # set by the trio thread once :meth:`run` is through
+        self._link = link
+        self._chunks = chunks
+        self._left = length
+        self._judge = judge
+        self._tell = tell
+        size = min(_BATCH_CHUNKS, max(_BATCH_LEAST, len(chunks) // 4)) * _CHUNK
+        self._memory = memoryview(bytearray(min(size, length)))
+        self._filled = 0
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Make :meth:`run` return soon; called in any thread."""
+        self._stopped = True
+        self._link.interrupt()
+
+    def run(self, silence_s: float) -> None:
+        """Return when all has come, or after :meth:`stop`.
+
+        Raises ``http.cut-off`` when it ends early, ``http.timeout`` when no whole chunk comes for ``silence_s``. What
+        came before is judged in any case.
+        """
+        try:
+            self._receive_all(silence_s)
+        except TransportFault:
+            self._judge_filled(whole=False)
+            if not self._stopped:
+                raise
+            return
+        self._judge_filled(whole=not self._left)
+
+    def _receive_all(self, silence_s: float) -> None:
+        deadline = time.monotonic() + silence_s
+        while self._left and not self._stopped:
+            count = self._link.receive_now(self._memory[self._filled : self._filled + self._left])
+            if count is None:
+                self._judge_filled(whole=False)
+                if not self._link.wait(deadline - time.monotonic()) and not self._stopped:
+                    raise TransportFault("http.timeout", f"{self._link.name} gave no chunk for {silence_s:g} s")
+                continue
+            before, self._filled = self._filled, self._filled + count
+            self.received += count
+            self._left -= count
+            if before // _CHUNK != self._filled // _CHUNK:
+                deadline = time.monotonic() + silence_s
+            if self._filled == len(self._memory):
+                self._judge_filled(whole=not self._left)
+
+    def _judge_filled(self, *, whole: bool) -> None:
+        """Judge what has come; a chunk of which a part is missing waits, unless it is the last one and ``whole``."""
+        ready = self._filled if whole else self._filled - self._filled % _CHUNK
+        if not ready:
+            return
+        chunks = self._chunks[: -(-ready // _CHUNK)]
+        self._tell(chunks, self._judge(chunks, self._memory[:ready]))
+        self._chunks = self._chunks[len(chunks) :]
+        rest = self._filled - ready
+        self._memory[:rest] = self._memory[ready : self._filled]
+        self._filled = rest
