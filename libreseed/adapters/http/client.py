@@ -103,9 +103,9 @@ class HttpStream:
             yield chunk
 
     async def abandon(self) -> None:
-        """End the body where it is: httpx's generators end by an exception at their innermost wait, or by the collector.
+        """End the body where it is.
 
-        The latter is later, and a warning.
+        httpx's nested generators end by an exception at their innermost wait, else by the garbage collector, which warns.
         """
         if self._raw is None:
             return

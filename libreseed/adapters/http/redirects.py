@@ -28,6 +28,8 @@ def parse_url(text: str) -> httpx.URL:
             raise ValueError("it is too long or has characters that a URL cannot have")
         if url.scheme not in ("http", "https") or not url.host:
             raise ValueError("it is no http or https URL")
+        if url.port is not None and not 0 < url.port < 65536:
+            raise ValueError("no such port")
         if url.userinfo or url.fragment:
             raise ValueError("it has a user, a password or a fragment")
     except (httpx.InvalidURL, ValueError) as error:
