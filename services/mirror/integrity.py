@@ -21,6 +21,7 @@ pages. A second run changes nothing. Hidden files are left alone."""
 _EXAMPLES = """\
   libreseed-mirror integrity ./site
   libreseed-mirror integrity ./site --check
+  libreseed-mirror integrity ./site --heal
   libreseed-mirror integrity ./site --component 'js/*.js' --component '*.wasm'
   libreseed-mirror integrity ./site --print --no-recovery"""
 
@@ -36,6 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[CommandParser]) -> None:
     parser.add_argument("dir", metavar="DIR", help="the folder that the web server shows")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--check", action="store_true", help="only verify the folder; 30 if anything differs")
+    what.add_argument("--heal", action="store_true", help="write anew what is damaged from its twin, then verify")
     what.add_argument("--print", action="store_true", help="only print the attributes; write nothing")
     parser.add_argument("--no-recovery", action="store_true", help="no recovery files: one hash per attribute")
     parser.add_argument(
@@ -61,8 +63,9 @@ def integrity(arguments: argparse.Namespace) -> Report:
 
     root = Path(arguments.dir)
     rules = SiteRules(tuple(arguments.component or COMPONENT_PATTERNS), recovery=not arguments.no_recovery)
-    if arguments.check:
-        return _checked(root, check_site(root, rules))
+    if arguments.check or arguments.heal:
+        healed = _heal(root) if arguments.heal else ()
+        return _checked(root, check_site(root, rules), healed)
     plan = plan_site(root, rules)
     if arguments.print:
         return _planned(plan, written=False)
@@ -70,15 +73,22 @@ def integrity(arguments: argparse.Namespace) -> Report:
     return _planned(plan, written=True)
 
 
-def _checked(root: Path, check: SiteCheck) -> Report:
+def _heal(root: Path) -> tuple[str, ...]:
+    from libreseed.adapters.auraseal.site_heal import heal_site
+
+    return heal_site(root)
+
+
+def _checked(root: Path, check: SiteCheck, healed: tuple[str, ...]) -> Report:
     recoveries = sum(entry.recovery is not None for entry in check.manifest.values())
     lines = [
+        *(f"healed     {path}" for path in healed),
         f"holds      {root}: components: {len(check.manifest)}, with a recovery file: {recoveries}",
         f"attributes {check.tags - len(check.foreign)} in its pages",
         *(f"not here   {place}" for place in check.foreign),
     ]
     data = {"components": len(check.manifest), "recoveries": recoveries, "attributes": check.tags}
-    return Report("\n".join(lines), {**data, "foreign": list(check.foreign)})
+    return Report("\n".join(lines), {**data, "foreign": list(check.foreign), "healed": list(healed)})
 
 
 def _planned(plan: SitePlan, *, written: bool) -> Report:

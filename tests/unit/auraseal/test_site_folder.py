@@ -13,8 +13,13 @@ import pytest
 
 from libreseed import limits
 from libreseed.adapters.auraseal import site_folder
+from libreseed.adapters.auraseal.site_heal import heal_site
 from libreseed.auraseal.integrity import Integrity
-from libreseed.auraseal.integrity_manifest import parse_integrity_manifest
+from libreseed.auraseal.integrity_manifest import (
+    IntegrityEntry,
+    build_integrity_manifest,
+    parse_integrity_manifest,
+)
 from libreseed_services.mirror.cli import main
 
 CORE, EXTRA = b"console.log('core')\n", b"\0asm"
@@ -94,6 +99,7 @@ def test_everything_is_written_once_and_then_nothing(site: Path, capsys: pytest.
         "recoveries": 3,
         "attributes": 2,
         "foreign": [],
+        "healed": [],
     }
 
 
@@ -233,6 +239,68 @@ def test_several_faults_are_all_named(site: Path, capsys: pytest.CaptureFixture[
     err = capsys.readouterr().err
     assert "js/core.js is not what the manifest says, and 2 more" in err
     assert "  lib/data.bin is not what the manifest says (browsers use the other file)" in err
+
+
+@pytest.mark.parametrize("path", ["js/core.js", "js/core.part.1.js", "lib/extra.wasm"])
+@pytest.mark.parametrize("damage", ["changed", "cut", "longer", "gone"])
+def test_a_damaged_file_is_healed_from_its_twin(
+    site: Path, capsys: pytest.CaptureFixture[str], path: str, damage: str
+) -> None:
+    assert _run(str(site)) == 0
+    good = (site / path).read_bytes()
+    if damage == "gone":
+        (site / path).unlink()
+    else:
+        (site / path).write_bytes({"changed": good.swapcase(), "cut": good[:-1], "longer": good + b"x"}[damage])
+    if (site / path).exists() and (site / path).read_bytes() == good:
+        pytest.fail("nothing was damaged")
+    before = _tree(site)
+    assert _run(str(site), "--check") == 30
+    assert _tree(site) == before
+    capsys.readouterr()
+    assert _run(str(site), "--heal", "--json") == 0
+    assert _json(capsys)["healed"] == [path]
+    assert (site / path).read_bytes() == good
+    healed = _tree(site)
+    assert _run(str(site), "--heal", "--json") == 0
+    assert _json(capsys)["healed"] == []
+    assert _tree(site) == healed
+
+
+def _both(site: Path) -> None:
+    (site / "js/core.js").write_bytes(b"x")
+    (site / "js/core.part.1.js").write_bytes(b"x")
+
+
+def _linked(site: Path) -> None:
+    (site / "outside").write_bytes(b"kept")
+    (site / "js/core.js").unlink()
+    (site / "js/core.js").symlink_to("../outside")
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [(_both, "auraseal.integrity"), (_linked, "tree.symlink"), (_add("auraseal.js", b"x"), "auraseal.integrity")],
+)
+def test_what_has_no_good_twin_is_left_as_it_is(
+    site: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None], reason: str
+) -> None:
+    assert _run(str(site)) == 0
+    damage(site)
+    before = _tree(site)
+    capsys.readouterr()
+    assert _run(str(site), "--heal", "--json") == 30
+    assert _json(capsys)["reason"] == reason
+    assert _tree(site) == before
+
+
+def test_hashes_that_differ_by_intention_heal_nothing(site: Path) -> None:
+    both = Integrity.of(CORE, EXTRA)
+    entry = IntegrityEntry(both, len(CORE), recovery=("js/core.js", "lib/extra.wasm"))
+    (site / "integrity-manifest.json").write_bytes(build_integrity_manifest({"js/core.js": entry}))
+    (site / "js/core.js").write_bytes(b"x")
+    assert heal_site(site) == ()
+    assert (site / "js/core.js").read_bytes() == b"x"
 
 
 def test_a_write_that_fails_is_told_and_the_manifest_comes_last(
