@@ -105,7 +105,7 @@ class HttpStream:
     async def abandon(self) -> None:
         """End the body where it is.
 
-        httpx's nested generators end by an exception at their innermost wait, else by the garbage collector, which warns.
+        httpx's nested generators end by an exception at their innermost wait, else by the collector, which warns.
         """
         if self._raw is None:
             return
