@@ -125,7 +125,8 @@ def _add_inspect(commands: _Commands[CommandParser]) -> CommandParser:
         "inspect",
         help="show what a file says",
         description="Show what any of our files says: .tgz, manifest.json, .minimal.json, .dht.json, .index.dht.json, "
-        ".chunks, .parity, .torrent, or a key file's public half. What was not verified is marked so.",
+        ".chunks, .parity, .torrent, a DIRAM package (.zip), a part file (.part.N), integrity-manifest.json, or a key "
+        "file's public half. What was not verified is marked so.",
         examples="  libreseed-packager inspect hello@1.0.0.minimal.json\n  libreseed-packager inspect key --json",
     )
     parser.add_argument("file", metavar="FILE")

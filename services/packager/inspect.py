@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 from libreseed import bencode, limits, wire
@@ -13,6 +13,7 @@ from libreseed.adapters.command.console import Report
 from libreseed.adapters.files.bounded_file import read_bounded
 from libreseed.adapters.packing.archive_peek import peek_manifest
 from libreseed.adapters.release.release_folder import ReleaseFiles
+from libreseed.auraseal.integrity_manifest import INTEGRITY_MANIFEST_PATH
 from libreseed.dht.records import parse_dht_record, parse_index
 from libreseed.errors import ContentRejected, Malformed, RecordRejected, UsageFault
 from libreseed.ids import PublicKey
@@ -23,18 +24,13 @@ from libreseed.repair.chunkmap import ChunkMap, chunk_digests, parse_chunk_map, 
 from libreseed.repair.grid import ChunkGrid
 from libreseed.torrent.metainfo import parse_metainfo
 
+from .inspect_auraseal import integrity_view, package_view, part_view
+from .views import View
+
 __all__ = ["inspect"]
 
+_PART = re.compile(r"\.part\.[0-9]{1,3}$")
 _TRUST = "whether this publisher is trusted"
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    """What a file says, and which of it is not proven, with what the proof would need."""
-
-    kind: str
-    says: Mapping[str, object]
-    unverified: Mapping[str, str] = field(default_factory=dict)
 
 
 def inspect(arguments: argparse.Namespace) -> Report:
@@ -56,8 +52,8 @@ def _public_key(text: str) -> PublicKey:
         raise UsageFault("usage", f"--publisher: {error.message}") from error
 
 
-def _view(path: Path, publisher: PublicKey | None) -> _View:
-    by_suffix: dict[str, Callable[[], _View]] = {
+def _view(path: Path, publisher: PublicKey | None) -> View:
+    by_suffix: dict[str, Callable[[], View]] = {
         ".index.dht.json": lambda: _index(path, publisher),
         ".minimal.json": lambda: _minimal(path),
         ".dht.json": lambda: _dht_record(path),
@@ -65,10 +61,14 @@ def _view(path: Path, publisher: PublicKey | None) -> _View:
         ".parity": lambda: _parity(path),
         ".torrent": lambda: _torrent(path),
         ".tgz": lambda: _manifest("archive", peek_manifest(_existing(path))),
+        ".zip": lambda: package_view(path),
+        INTEGRITY_MANIFEST_PATH: lambda: integrity_view(path),
     }
     for suffix, view in by_suffix.items():
         if path.name.endswith(suffix):
             return view()
+    if _PART.search(path.name):
+        return part_view(path)
     data = read_bounded(path, limits.MANIFEST_BYTES)
     if f'"protocol":"{KEY_PROTOCOL}"'.encode() in data:
         return _key_file(data)
@@ -89,17 +89,17 @@ def _beside(path: Path, suffix: str) -> tuple[ReleaseFiles, MinimalManifest | No
     return files, parse_minimal(read_bounded(minimal, limits.MINIMAL_BYTES)) if minimal.exists() else None
 
 
-def _key_file(data: bytes) -> _View:
+def _key_file(data: bytes) -> View:
     file = parse_key_file(data)
     if file.sealed is None:
         file.unlock(None)
-        return _View("private key (plain)", {"pubkey": str(file.public)})
+        return View("private key (plain)", {"pubkey": str(file.public)})
     cost = file.sealed.cost
     says = {"pubkey": str(file.public), "kdf": "argon2id", "passes": cost.passes, "memory": cost.memory}
-    return _View("private key (sealed)", says, {"pubkey": "needs the passphrase"})
+    return View("private key (sealed)", says, {"pubkey": "needs the passphrase"})
 
 
-def _minimal(path: Path) -> _View:
+def _minimal(path: Path) -> View:
     minimal = parse_minimal(read_bounded(path, limits.MINIMAL_BYTES))
     unverified = {
         "pubkey": _TRUST,
@@ -108,10 +108,10 @@ def _minimal(path: Path) -> _View:
         "chunks": "needs the chunk map",
         "torrent": "needs the torrent",
     }
-    return _View("minimal manifest", wire.parse(minimal.data, max_bytes=limits.MINIMAL_BYTES), unverified)
+    return View("minimal manifest", wire.parse(minimal.data, max_bytes=limits.MINIMAL_BYTES), unverified)
 
 
-def _manifest(kind: str, manifest: FullManifest) -> _View:
+def _manifest(kind: str, manifest: FullManifest) -> View:
     says = {
         "name": str(manifest.name),
         "version": str(manifest.version),
@@ -125,10 +125,10 @@ def _manifest(kind: str, manifest: FullManifest) -> _View:
         "contentSize": sum(manifest.sizes.values()),
     }
     files = "the files were not compared with it: use verify"
-    return _View(kind, says, {"pubkey": _TRUST, "files": files, "contentSize": files, "executables": files})
+    return View(kind, says, {"pubkey": _TRUST, "files": files, "contentSize": files, "executables": files})
 
 
-def _dht_record(path: Path) -> _View:
+def _dht_record(path: Path) -> View:
     _, minimal = _beside(path, ".dht.json")
     data = read_bounded(path, limits.DHT_RECORD_BYTES)
     if minimal is not None:
@@ -139,11 +139,11 @@ def _dht_record(path: Path) -> _View:
             "sig": str(item.signature),
             "target": item.target.hex(),
         }
-        return _View("DHT record", {**says, "pubkey": str(item.pubkey)}, {"pubkey": _TRUST})
+        return View("DHT record", {**says, "pubkey": str(item.pubkey)}, {"pubkey": _TRUST})
     return _unproven_record("DHT record", data, ("salt", "seq", "sig"), "needs the minimal manifest beside it")
 
 
-def _index(path: Path, publisher: PublicKey | None) -> _View:
+def _index(path: Path, publisher: PublicKey | None) -> View:
     data = read_bounded(path, limits.INDEX_RECORD_BYTES)
     if publisher is None:
         return _unproven_record("release index", data, ("salt", "seq", "sig", "v"), "needs --publisher KEY")
@@ -155,16 +155,16 @@ def _index(path: Path, publisher: PublicKey | None) -> _View:
         "versions": [str(version) for version in index.versions],
         "newest": str(index.newest),
     }
-    return _View("release index", says, {"pubkey": _TRUST})
+    return View("release index", says, {"pubkey": _TRUST})
 
 
-def _unproven_record(kind: str, data: bytes, members: tuple[str, ...], needs: str) -> _View:
+def _unproven_record(kind: str, data: bytes, members: tuple[str, ...], needs: str) -> View:
     try:
         says = wire.require_members(wire.parse(data, max_bytes=limits.INDEX_RECORD_BYTES), members)
     except Malformed as error:
         area = "index" if "v" in members else "dhtrecord"
         raise RecordRejected(f"{area}.{error.reason.partition('.')[2]}", error.message) from error
-    return _View(kind, says, dict.fromkeys(says, needs))
+    return View(kind, says, dict.fromkeys(says, needs))
 
 
 def _read_map(path: Path, minimal: MinimalManifest | None) -> ChunkMap:
@@ -175,7 +175,7 @@ def _read_map(path: Path, minimal: MinimalManifest | None) -> ChunkMap:
     return parse_chunk_map(data, expected=minimal.chunks, size=minimal.size)
 
 
-def _chunk_map(path: Path) -> _View:
+def _chunk_map(path: Path) -> View:
     _, minimal = _beside(path, ".chunks")
     chunk_map = _read_map(path, minimal)
     grid = chunk_map.grid
@@ -189,11 +189,11 @@ def _chunk_map(path: Path) -> _View:
         "digest": str(chunk_map.digest),
     }
     if minimal is None:
-        return _View("chunk map", says, dict.fromkeys(says, "needs the minimal manifest beside it"))
-    return _View("chunk map", says)
+        return View("chunk map", says, dict.fromkeys(says, "needs the minimal manifest beside it"))
+    return View("chunk map", says)
 
 
-def _parity(path: Path) -> _View:
+def _parity(path: Path) -> View:
     files, minimal = _beside(path, ".parity")
     _existing(path)
     size = path.stat().st_size
@@ -202,7 +202,7 @@ def _parity(path: Path) -> _View:
         raise ContentRejected("parity.length", f"{path.name} has {size} bytes, which are not whole chunks")
     if minimal is None or not files.path(".chunks").exists():
         needs = "needs the minimal manifest and the chunk map beside it"
-        return _View("parity", says, dict.fromkeys(says, needs))
+        return View("parity", says, dict.fromkeys(says, needs))
     chunk_map = _read_map(files.path(".chunks"), minimal)
     named = chunk_map.parity_digests(range(chunk_map.grid.parity_chunks(chunk_map.m)))
     found = bytearray()
@@ -213,10 +213,10 @@ def _parity(path: Path) -> _View:
         raise ContentRejected("parity.length", f"{path.name} has {size} bytes where {len(named) * 160} are needed")
     if wrong := unlike(bytes(found), named):
         raise ContentRejected("parity.digest", f"{path.name} is wrong at {len(wrong)} chunks, the first is {wrong[0]}")
-    return _View("parity", {**says, "stripes": chunk_map.grid.s, "m": chunk_map.m})
+    return View("parity", {**says, "stripes": chunk_map.grid.s, "m": chunk_map.m})
 
 
-def _torrent(path: Path) -> _View:
+def _torrent(path: Path) -> View:
     _, minimal = _beside(path, ".torrent")
     data = read_bounded(path, limits.METAINFO_BYTES)
     if minimal is None:
@@ -231,10 +231,10 @@ def _torrent(path: Path) -> _View:
         "infoHashV1": metainfo.v1.hex(),
         "infoHashV2": str(metainfo.v2),
     }
-    return _View("torrent", says)
+    return View("torrent", says)
 
 
-def _unproven_torrent(data: bytes) -> _View:
+def _unproven_torrent(data: bytes) -> View:
     try:
         torrent = bencode.decode(data, max_bytes=limits.METAINFO_BYTES)
         info = torrent[b"info"]
@@ -249,4 +249,4 @@ def _unproven_torrent(data: bytes) -> _View:
     raw = bencode.encode(info)
     says["infoHashV1"] = hashlib.sha1(raw, usedforsecurity=False).hexdigest()
     says["infoHashV2"] = "btmh:1220" + hashlib.sha256(raw).hexdigest()
-    return _View("torrent", says, dict.fromkeys(says, "needs the minimal manifest beside it"))
+    return View("torrent", says, dict.fromkeys(says, "needs the minimal manifest beside it"))

@@ -287,6 +287,44 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
         assert "examples:\n  libreseed-packager auraseal" in capsys.readouterr().out
 
 
+def _inspect(path: Path, capsys: pytest.CaptureFixture[str], code: int = 0) -> Any:
+    assert main(["inspect", str(path), "--json"]) == code
+    return _json(capsys)
+
+
+def test_inspect_shows_packages_parts_and_manifests(
+    package: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = _inspect(package, capsys)
+    assert shown["kind"] == "DIRAM package"
+    assert shown["says"] == {
+        "size": package.stat().st_size,
+        "components": 5,
+        "inParts": 4,
+        "parts": 7 + 15 + 2 + 2,
+        "partsHere": 26,
+        "contentSize": sum(map(len, COMPONENTS.values())),
+    }
+    files = _entries(package.read_bytes())
+    part = place / "diram-component-0.part.6"
+    part.write_bytes(b"\xff" + files["root/obinexus/src/diram-component-0.part.6"][1:])
+    shown = _inspect(part, capsys)
+    assert (shown["kind"], shown["says"]["parity"], shown["says"]["headerHealed"]) == ("part file", True, True)
+    assert (shown["says"]["part"], shown["says"]["parts"], shown["says"]["division"]) == (6, 7, "root/obinexus/src")
+    assert "part" in shown["unverified"]
+    part.write_bytes(part.read_bytes()[:-1])
+    assert _inspect(part, capsys, 30)["reason"] == "auraseal.part-footer"
+    manifest = place / "integrity-manifest.json"
+    manifest.write_bytes(files["integrity-manifest.json"])
+    shown = _inspect(manifest, capsys)
+    assert shown["says"]["country/diram-country-7.bin"] == str(Integrity.of(b"x"))
+    assert set(shown["unverified"]) == set(shown["says"])
+    manifest.write_bytes(b"[]")
+    assert _inspect(manifest, capsys, 30)["reason"] == "auraseal.type"
+    package.write_bytes(b"PK")
+    assert _inspect(package, capsys, 30)["reason"] == "auraseal.zip-size"
+
+
 # --- faults on the way -----------------------------------------------------------------------------------------------
 
 
