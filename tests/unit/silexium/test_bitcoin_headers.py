@@ -159,7 +159,8 @@ def test_a_fresh_block_waits_for_its_confirmations() -> None:
     chain.attested_time(4, bytes([4]) * 32)
 
 
-# Bitcoin Core's pow_tests: (time of the first block, of the last, old nBits, new nBits).
+# (time of a period's first block, of its last, old nBits, new nBits): Bitcoin Core's pow_tests, then the real chain at
+# heights 824544, 826560, 828576 and 830592.
 @pytest.mark.parametrize(
     ("first", "last", "old", "new"),
     [
@@ -167,6 +168,10 @@ def test_a_fresh_block_waits_for_its_confirmations() -> None:
         (1231006505, 1233061996, 0x1D00FFFF, 0x1D00FFFF),
         (1279008237, 1279297671, 0x1C05A3F4, 0x1C0168FD),
         (1263163443, 1269211443, 0x1C387F6F, 0x1D00E1FD),
+        (1703311464, 1704501378, 0x1703E8B3, 0x1703D869),
+        (1704501692, 1705760375, 0x1703D869, 0x1704005A),
+        (1705761155, 1706888111, 0x1704005A, 0x1703BA5D),
+        (1706888526, 1708006020, 0x1703BA5D, 0x170371B1),
     ],
 )
 def test_the_retarget_rule_is_bitcoin_cores(first: int, last: int, old: int, new: int) -> None:
