@@ -49,6 +49,11 @@ ROWS: tuple[Reason, ...] = (
         "silexium.unlogged",
     ),
     *rows(
+        Exit.SILEXIUM_REJECTED,
+        "Wait until it is as old as the policy demands, or ask for an older version.",
+        "silexium.too-young",
+    ),
+    *rows(
         Exit.NO_SOURCE,
         "Try again later, name another server with --silexium URL, or give the proofs with --bundle F.",
         "silexium.unreachable",

@@ -46,6 +46,7 @@ from libreseed.resolve.proofs import (
     check_rows,
     proven_author,
     proven_facts,
+    require_age,
     require_choice,
     unavailable,
 )
@@ -169,13 +170,14 @@ class Resolution:
         return replace(self._trusted, basis=basis, floors=dict(floors))
 
     def attested(self, proofs: ReleaseVerification, floors: Mapping[PublicKey, Floor]) -> Trusted:
-        """After step 1, note that checks 10.1 to 10.11 have passed for this release.
+        """After step 1, note that checks 10.1 to 10.11 have passed for this release, and that it is old enough.
 
         Where nobody else was to be believed for the name, the proven author now is (DESIGN 5, third rule); ``floors``
         are those of that key.
         """
         if self.completed != 1 or proofs.release != self.request.release or proofs.completed != DOCUMENT_CHECKS:
             raise AssertionError("proofs are taken after step 1, for this release, with checks 10.1 to 10.11 passed")
+        require_age(proofs, self.policy)
         trusted = replace(self._trusted, proofs=proofs)
         if trusted.basis is None:
             author = proven_author(proofs, self.policy)

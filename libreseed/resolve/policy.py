@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_POLICY", "Policy", "parse_pins", "parse_policy"]
 
 _SILEXIUM = ("required", "waivable")
-_PLACES = ("demand", "headers", "sources")  # of [silexium]: the resolver's own; all else says whom to believe
+_OWN = (
+    "demand",
+    "headers",
+    "min-age-seconds",
+    "sources",
+)  # of [silexium]: the resolver's own; all else says whom to believe
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +37,15 @@ class Policy:
     (seconds) when nothing that it lacks is on offer, ``peer_silence_s`` when a peer that owes data is dropped.
 
     ``silexium`` is whom step 10 believes (None: nobody, so it can only be waived), ``sources`` where to ask for proofs
-    and ``headers`` files of block headers; a path in either is relative to the policy file."""
+    and ``headers`` places with block headers; a path in either is relative to the policy file. ``min_age_s`` is how
+    long ago (seconds) a release must have been attested: most malicious ones are found out within a day."""
 
     max_package_bytes: int = limits.PACKAGE_BYTES
     silexium_waivable: bool = True
     silexium: SilexiumPolicy | None = None
     sources: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
+    min_age_s: int = 0
     patience_s: int = 15
     peer_silence_s: int = 10
     publishers: Mapping[PackageName, tuple[PublicKey, ...]] = field(default_factory=lambda: MappingProxyType({}))
@@ -48,6 +55,8 @@ class Policy:
             raise _bad(f"max-package-bytes must be between 1 and {limits.PACKAGE_BYTES}")
         if not (1 <= self.patience_s <= 86_400 and 1 <= self.peer_silence_s <= 86_400):
             raise _bad("patience-seconds and peer-silence-seconds must be between 1 and 86400")
+        if not 0 <= self.min_age_s <= limits.MIN_AGE_SECONDS:
+            raise _bad(f"silexium.min-age-seconds must be between 0 and {limits.MIN_AGE_SECONDS}")
 
 
 DEFAULT_POLICY = Policy()
@@ -70,6 +79,7 @@ def parse_policy(members: Mapping[str, object]) -> Policy:
         silexium=_parse_silexium(table),
         sources=_texts(table, "sources"),
         headers=_texts(table, "headers"),
+        min_age_s=_integer(table, "min-age-seconds", DEFAULT_POLICY.min_age_s),
         patience_s=_integer(members, "patience-seconds", DEFAULT_POLICY.patience_s),
         peer_silence_s=_integer(members, "peer-silence-seconds", DEFAULT_POLICY.peer_silence_s),
         publishers=parse_pins(members.get("publishers", {})),
@@ -93,7 +103,7 @@ def parse_pins(value: object) -> Mapping[PackageName, tuple[PublicKey, ...]]:
 
 def _parse_silexium(table: Mapping[str, object]) -> SilexiumPolicy | None:
     """Whom step 10 believes; None when the table names nobody at all."""
-    rest = {name: value for name, value in table.items() if name not in _PLACES}
+    rest = {name: value for name, value in table.items() if name not in _OWN}
     if not rest:
         return None
     from libreseed.silexium.trust_policy import parse_silexium_policy

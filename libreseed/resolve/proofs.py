@@ -8,7 +8,7 @@ place. There is no IO, clock or network in here. Specification: ``resolver.md``,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from libreseed import limits, wire
@@ -29,9 +29,11 @@ __all__ = [
     "NOT_CHECKED",
     "PROVEN",
     "attested_basis",
+    "check_lines",
     "check_rows",
     "proven_author",
     "proven_facts",
+    "require_age",
     "require_choice",
     "required_growth",
     "unavailable",
@@ -72,6 +74,21 @@ def required_growth(memory: LogMemory | None, sth: SignedTreeHead) -> tuple[int,
     if old == 0 or sth.size in {known.size for known in (memory.head, *memory.trail)}:
         return None
     return old, new
+
+
+def require_age(verification: ReleaseVerification, policy: Policy) -> None:
+    """Demand that the server's attestation is in a block that is old enough; raises ``silexium.too-young``.
+
+    The cool-down of a careful user: whoever takes over a publisher is mostly found out within hours. It says how long
+    ago the release was attested, not since when it was to be seen.
+    """
+    from libreseed.silexium.instants import format_instant
+
+    since = verification.trusted.times[-1].anchored
+    if verification.now - since < policy.min_age_s:
+        message = f"{verification.release} was attested at {format_instant(since)}; the policy wants it to be "
+        message += f"{policy.min_age_s} s old"
+        raise ProofRejected("silexium.too-young", message, evidence={"attested": format_instant(since)})
 
 
 def proven_author(verification: ReleaseVerification, policy: Policy) -> PublicKey:
@@ -121,6 +138,15 @@ def proven_facts(verification: ReleaseVerification) -> dict[str, wire.JsonValue]
         },
         "checks": [check.number for check in verification.checks if check.verdict == "passed"],
     }
+
+
+def check_lines(rows: object) -> list[str]:
+    """The rows as text: number, verdict and name of each check, and its inputs below."""
+    lines: list[str] = []
+    for row in rows if isinstance(rows, Sequence) else ():
+        lines.append(f"{row['check']:<6} {row['verdict']:<26} {row['name']}")
+        lines += [f"         {name}: {value}" for name, value in row["inputs"].items()]
+    return lines
 
 
 def check_rows(checks: Iterable[Check]) -> list[dict[str, object]]:

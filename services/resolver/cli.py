@@ -22,6 +22,7 @@ from libreseed.adapters.command.console import (
     Report,
     add_json_flag,
     add_version_flag,
+    harmless,
     run_command,
 )
 from libreseed.errors import UsageFault
@@ -92,6 +93,7 @@ def _parser() -> CommandParser:
     parser.add_argument("--policy", metavar="F", help="policy file, TOML or JSON (docs/specification/resolver.md)")
     parser.add_argument("--config", type=Path, metavar="F", help="configuration file (TOML)")
     parser.add_argument("--no-silexium", action="store_true", help="go without Silexium's proofs, and say so")
+    parser.add_argument("--explain", action="store_true", help="tell every Silexium check on stderr, with its inputs")
     parser.add_argument("--offline", action="store_true", help="use no network: only what is in the store")
     parser.add_argument("--timeout", metavar="S", help="seconds for everything (default: no limit)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
@@ -104,15 +106,18 @@ def _resolve(args: argparse.Namespace) -> Report:
 
     import trio
 
+    from libreseed.resolve.proofs import check_lines
+
     from .flow import resolve
-    from .outcome import NOT_PROVEN
 
     with Progress(quiet=args.quiet) as progress:
         outcome = trio.run(resolve, options, progress)
         if not args.quiet:
             progress.note(outcome.summary())
-    if outcome.silexium == "not checked":
-        print(f"WARNING: {NOT_PROVEN}", file=sys.stderr)
+    if args.explain:
+        print(*map(harmless, check_lines(outcome.checks)), sep="\n", file=sys.stderr)
+    for warning in outcome.warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
     return outcome.report()
 
 
@@ -148,6 +153,7 @@ def _options(args: argparse.Namespace) -> Options:
             sources=(*settings["silexium"], *policy.sources, *settings["mirrors"]),
             headers=tuple(map(Path, policy.headers)),
             ca_file=settings["ca-file"],
+            explain=args.explain,
         ),
     )
 

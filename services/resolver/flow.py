@@ -36,7 +36,7 @@ from .marking import at_step, directories, marked
 from .mirror_options import MirrorOptions
 from .network import DhtFactory, Network, default_dht, load_without_swarm
 from .outcome import Outcome, Steps
-from .proofs import ProofOptions, collect_proofs, require_no_conflict, require_places, still_proven
+from .proofs import ProofOptions, collect_proofs, proven_before, require_no_conflict, require_places, still_proven
 
 if TYPE_CHECKING:
     from libreseed.adapters.silexium.proof_collector import Proven
@@ -88,6 +88,7 @@ class _Run:
         self._space: Workspace | None = None
         self._proving = False
         self._proven: Proven | None = None
+        self._proven_before: list[str] = []
 
     def step(self) -> int:
         """The step that is under way."""
@@ -101,8 +102,11 @@ class _Run:
         with at_step(1), directories():
             await trio.to_thread.run_sync(self._begin)
         self.steps.done(1)
-        if (found := await self._installed()) is not None:
-            return found
+        found = await self._installed() or await self._fetched()
+        return found.downgraded_from(self._proven_before)
+
+    async def _fetched(self) -> Outcome:
+        """What was not here: all that follows step 1, under the release's lock."""
         if not self.options.request.without_silexium:
             with at_step(1):
                 require_places(self.options.proofs, self.options.request)
@@ -129,6 +133,8 @@ class _Run:
         self.basis = trusted_publishers(request, self.options.policy.publishers, TrustStore(store.root).pins())
         floors = store.floors(self.release, self.basis.keys if self.basis else ())
         self.resolution.begin(self.basis, floors)
+        if request.without_silexium:
+            self._proven_before = proven_before(store, self.release)
 
     def _prepare(self) -> None:
         """Everything that can fail on this machine fails before anything is fetched."""

@@ -62,7 +62,7 @@ class Steps:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """An installed release. ``chunks``, ``sources`` and ``checks`` (one row per Silexium check) are empty when it was
-    there already; ``proofs`` is what the receipt says was proven."""
+    there already; ``proofs`` is what the receipt says was proven, ``warnings`` what a user should know."""
 
     minimal: MinimalManifest
     path: str
@@ -74,6 +74,7 @@ class Outcome:
     sources: Mapping[str, object] = field(default_factory=dict)
     proofs: Mapping[str, object] = field(default_factory=dict)
     checks: Sequence[Mapping[str, object]] = ()
+    warnings: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -87,12 +88,21 @@ class Outcome:
     ) -> Outcome:
         """What ``receipt`` says, and how it came here."""
         minimal, path, trust, silexium = receipt.minimal, receipt.path, receipt.trust, receipt.silexium
-        return cls(minimal, path, trust, silexium, already, steps, chunks or {}, sources or {}, receipt.proofs)
+        warnings = (NOT_PROVEN,) if silexium == NOT_CHECKED else ()
+        found = cls(minimal, path, trust, silexium, already, steps, chunks or {}, sources or {}, receipt.proofs)
+        return replace(found, warnings=warnings)
 
     def proven_by(self, proven: Proven) -> Outcome:
         """With every check of step 10, and who gave the proofs."""
         places = {"proofs": proven.source, "passed_over": list(proven.passed_over)}
         return replace(self, sources={**self.sources, **places}, checks=check_rows(proven.verification.checks))
+
+    def downgraded_from(self, proven: Sequence[str]) -> Outcome:
+        """With a warning where this release goes without the proofs that ``proven`` ones of its name came with."""
+        if self.silexium != NOT_CHECKED or not proven:
+            return self
+        text = f"{proven[-1]} was installed with Silexium's proofs, and this release is not: ask its publisher why."
+        return replace(self, warnings=(*self.warnings, text))
 
     def report(self) -> Report:
         """The path on stdout; everything with ``--json``."""
@@ -111,7 +121,7 @@ class Outcome:
             "silexium": self.silexium,
             "proofs": dict(self.proofs),
             "checks": list(self.checks),
-            "warnings": [NOT_PROVEN] if self.silexium == NOT_CHECKED else [],
+            "warnings": list(self.warnings),
         }
         return Report(self.path, data)
 

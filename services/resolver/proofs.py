@@ -7,8 +7,8 @@ offline, no server is asked at all. docs/specification/resolver.md, "Step 10".
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,10 @@ import trio
 from libreseed.adapters.command.console import Progress
 from libreseed.adapters.resolving.store import Store
 from libreseed.errors import NotFound, ProofRejected
+from libreseed.ids import ReleaseId
 from libreseed.resolve.policy import Policy
-from libreseed.resolve.proofs import unavailable
-from libreseed.resolve.receipt import Receipt
+from libreseed.resolve.proofs import PROVEN, check_lines, unavailable
+from libreseed.resolve.receipt import Receipt, parse_receipt
 from libreseed.resolve.request import Request
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from libreseed.adapters.silexium.proof_source import ProofSource
     from libreseed.silexium.trust_policy import SilexiumPolicy
 
-__all__ = ["ProofOptions", "collect_proofs", "require_no_conflict", "require_places", "still_proven"]
+__all__ = ["ProofOptions", "collect_proofs", "proven_before", "require_no_conflict", "require_places", "still_proven"]
 
 
 def _now() -> int:
@@ -39,12 +40,14 @@ def _now() -> int:
 @dataclass(frozen=True, slots=True)
 class ProofOptions:
     """Where the proofs come from: ``bundle`` (a file), then ``sources`` in order (URLs or folders); ``headers`` are
-    places with block headers, ``ca_file`` replaces the system's authorities for HTTPS, ``now`` gives Unix seconds."""
+    places with block headers, ``ca_file`` replaces the system's authorities for HTTPS, ``explain`` has every
+    check told with a refusal, ``now`` gives Unix seconds."""
 
     bundle: Path | None = None
     sources: tuple[str, ...] = ()
     headers: tuple[Path, ...] = ()
     ca_file: Path | None = None
+    explain: bool = False
     now: Callable[[], int] = _now
 
 
@@ -64,13 +67,35 @@ async def collect_proofs(
         chains = await trio.to_thread.run_sync(partial(open_headers, options.headers, demanded.time, now=now))
         memory = TrustMemory(store.root)
         collector = ProofCollector(demanded, request.release, memory, now, chains, progress.note)
-        return await collector.collect(sources)
+        with _explained(options.explain):
+            return await collector.collect(sources)
+
+
+@contextmanager
+def _explained(wanted: bool) -> Iterator[None]:
+    """Put the checks that a refusal carries among its lines for a person."""
+    try:
+        yield
+    except ProofRejected as error:
+        if wanted:
+            error.details = (*check_lines(error.evidence.get("checks")), *error.details)
+        raise
 
 
 def still_proven(receipt: Receipt, policy: Policy) -> bool:
     """Whether an installed release was proven under a log that the policy still trusts."""
     logs = () if policy.silexium is None else policy.silexium.logs
     return receipt.proofs.get("log") in {log.identity.name for log in logs}
+
+
+def proven_before(store: Store, release: ReleaseId) -> list[str]:
+    """Other releases of this name that were installed here with proofs: going without is a step down. Blocks."""
+    found = set()
+    for path in sorted((store.root / "receipts").glob(f"{release.name}@*.json")):
+        receipt = parse_receipt(path.read_bytes())
+        if receipt.silexium == PROVEN and receipt.minimal.release != release:
+            found.add(str(receipt.minimal.release))
+    return sorted(found)
 
 
 def require_no_conflict(receipt: Receipt, policy: Policy, store: Store) -> None:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from libreseed import limits
 from libreseed.adapters.command.console import CommandParser, Report, add_json_flag
 from libreseed.errors import ProofRejected, UsageFault
-from libreseed.resolve.proofs import check_rows, unavailable
+from libreseed.resolve.proofs import check_lines, check_rows, require_age, unavailable
 
 if TYPE_CHECKING:
     from libreseed.ids import ReleaseId
+    from libreseed.resolve.policy import Policy
     from libreseed.silexium.bundle import Bundle
     from libreseed.silexium.trust_policy import SilexiumPolicy
     from libreseed.silexium.verification import ReleaseVerification
@@ -84,20 +85,21 @@ def _bundle(args: argparse.Namespace) -> Report:
     from libreseed.silexium.release_manifest import parse_release_manifest
     from libreseed.silexium.verification import ReleaseVerification
 
-    policy, headers = _policy(args)
+    demands, policy, headers = _policy(args)
     data = read_bounded(args.bundle, limits.BUNDLE_BYTES)
     bundle = parse_bundle(data)
     release = parse_release(args.release) if args.release else parse_release_manifest(bundle.manifest).release
     verification = ReleaseVerification(policy, release, now=int(time.time()))
     try:
         verification = _documents(args, verification, bundle, headers)
+        require_age(verification, demands)
         if args.tgz is not None:
             _archive(verification, args.tgz)
     except ProofRejected as error:
         rows = check_rows(verification.checks)
         error.evidence = {"checks": rows, **error.evidence}
         if args.explain:
-            error.details = (*_lines(error.evidence["checks"]), *error.details)
+            error.details = (*check_lines(error.evidence["checks"]), *error.details)
         raise
     return _told(args, release, verification)
 
@@ -139,7 +141,7 @@ def _archive(verification: ReleaseVerification, tgz: Path) -> None:
     verification.src(peek_src(tgz, report.manifest), report.manifest.sizes, report.digests)
 
 
-def _policy(args: argparse.Namespace) -> tuple[SilexiumPolicy, list[Path]]:
+def _policy(args: argparse.Namespace) -> tuple[Policy, SilexiumPolicy, list[Path]]:
     from libreseed.adapters.command.settings import default_directory
     from libreseed.adapters.resolving.policy_file import read_policy
 
@@ -149,7 +151,7 @@ def _policy(args: argparse.Namespace) -> tuple[SilexiumPolicy, list[Path]]:
     policy = read_policy(path)
     if policy.silexium is None:
         raise unavailable(f"{path} has no [silexium] table that says whose proofs are believed")
-    return policy.silexium, [*args.headers, *map(Path, policy.headers)]
+    return policy, policy.silexium, [*args.headers, *map(Path, policy.headers)]
 
 
 def _told(args: argparse.Namespace, release: ReleaseId, verification: ReleaseVerification) -> Report:
@@ -159,7 +161,7 @@ def _told(args: argparse.Namespace, release: ReleaseId, verification: ReleaseVer
     if trusted.checkpoint is None or trusted.manifest is None:
         raise AssertionError("10.9 has passed")
     head, source = trusted.checkpoint.sth, trusted.manifest.source
-    lines = _lines(rows) if args.explain else []
+    lines = check_lines(rows) if args.explain else []
     lines.append(f"{release}: {len(rows)} checks passed, by the log {head.head.origin} with {head.size} entries")
     if missing:
         lines.append(f"not checked without --tgz: that a .tgz is the one meant ({source.size} bytes, {source.blake3})")
@@ -176,15 +178,6 @@ def _told(args: argparse.Namespace, release: ReleaseId, verification: ReleaseVer
         "not_checked": missing,
     }
     return Report("\n".join(lines), data)
-
-
-def _lines(rows: object) -> list[str]:
-    """The checks as a table: number, verdict, name, and the inputs below."""
-    lines: list[str] = []
-    for row in rows if isinstance(rows, Sequence) else ():
-        lines.append(f"{row['check']:<6} {row['verdict']:<26} {row['name']}")
-        lines += [f"         {name}: {value}" for name, value in row["inputs"].items()]
-    return lines
 
 
 # --- an installed release --------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,10 @@ import pytest
 
 from libreseed import limits, wire
 from libreseed.errors import LibreSeedError
-from libreseed.ids import Blake3Digest, PackageName
+from libreseed.ids import Blake3Digest, PackageName, ReleaseId
 from libreseed.keys.ed25519 import PrivateKey, Signature
+from libreseed.resolve.policy import Policy
+from libreseed.resolve.request import Request
 from libreseed.silexium.bitcoin_headers import MAINNET
 from libreseed.silexium.bundle import Bundle, HeaderRun
 from libreseed.silexium.instants import format_instant
@@ -26,9 +29,10 @@ from libreseed.silexium.ots import BitcoinAttestation, PendingAttestation, write
 from libreseed.silexium.quorum import Quorum
 from libreseed.silexium.tree_head import NamedKey, SignedTreeHead
 from libreseed.silexium.trust_policy import TrustedLog
-from tests.proof_support import Desk, Role, draft, export, put_bundle
+from tests.proof_support import Desk, Role, draft, export, put_bundle, put_content
 from tests.resolver_support import Sample, assert_installed, make_sample, rejects
 from tests.silexium_support import (
+    BLOCK_TIME,
     CREATED,
     KEYS,
     LOG,
@@ -463,3 +467,45 @@ async def test_a_damaged_memory_is_not_an_empty_one(desk: Desk, sample: Sample, 
         assert not list((desk.store / "packages").iterdir())
     path.write_bytes(good)
     assert (await desk.resolve(bundle)).silexium == "proven"
+
+
+# --- what a careful policy adds ---------------------------------------------------------------------------------------
+
+
+async def test_a_release_that_is_too_young_is_not_installed_yet(desk: Desk, sample: Sample) -> None:
+    """Takeovers of a publisher are mostly found out within a day: a policy can wait for that."""
+    bundle = draft(sample).bundle()
+    age = NOW - BLOCK_TIME
+    young = Policy(silexium=desk.policy, min_age_s=age + 1)
+    with rejects("silexium.too-young", step=10) as errors:
+        await desk.resolve(bundle, policy=young)
+    assert errors[0].evidence["attested"] == format_instant(BLOCK_TIME)
+    assert desk.installed() == []
+    old_enough = Policy(silexium=desk.policy, min_age_s=age)
+    assert (await desk.resolve(bundle, policy=old_enough)).silexium == "proven"
+
+
+async def test_going_without_proofs_after_a_version_that_had_them_is_said(
+    desk: Desk, sample: Sample, tmp_path: Path
+) -> None:
+    await desk.resolve(draft(sample).bundle())
+    later = make_sample(tmp_path / "later", 20_000, release=ReleaseId.parse("sample@1.0.1"))
+    put_content(later, desk.store)
+    request = Request(later.minimal.release, publisher=later.minimal.pubkey, without_silexium=True, offline=True)
+    outcome = await desk.resolve(request=request)
+    assert len(outcome.warnings) == 2
+    assert outcome.warnings[1].startswith("sample@1.0.0 was installed with Silexium's proofs")
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_no_flipped_byte_of_a_bundle_installs_or_breaks_anything(desk: Desk, sample: Sample, seed: int) -> None:
+    draw, data = random.Random(seed), bytearray(draft(sample).bundle().data)
+    data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    with pytest.raises((LibreSeedError, BaseExceptionGroup)) as caught:
+        await desk.resolve(bytes(data))
+    error: BaseException = caught.value
+    while isinstance(error, BaseExceptionGroup):
+        [error] = error.exceptions
+    assert isinstance(error, LibreSeedError)
+    assert (error.exit_code, error.step) == (40, 10)
+    assert desk.installed() == []

@@ -214,7 +214,16 @@ async def test_offline_with_a_bundle_makes_no_socket_of_the_internet(tmp_path: P
     put_content(sample, store)
     bundle.write_bytes(settled_draft(sample).bundle().data)
     line = [require_program("strace"), "-f", "-e", "trace=socket,connect,sendto", "-o", str(trace), *MODULE]
-    line += ["sample@1.0.0", "--offline", "--bundle", str(bundle), "--publisher", str(KEY.public), "--json"]
+    line += [
+        "sample@1.0.0",
+        "--offline",
+        "--bundle",
+        str(bundle),
+        "--publisher",
+        str(KEY.public),
+        "--json",
+        "--explain",
+    ]
     line += ["--policy", str(write_policy(tmp_path / "policy.json")), "--store", str(store)]
     environment = {**os.environ, "HOME": str(tmp_path)}
     run = partial(trio.run_process, line, capture_stdout=True, capture_stderr=True, check=False, env=environment)
@@ -222,6 +231,7 @@ async def test_offline_with_a_bundle_makes_no_socket_of_the_internet(tmp_path: P
         done = await run()
     told = json.loads(done.stdout)
     assert (told["ok"], told["silexium"]) == (True, "proven"), told
+    assert re.findall(rb"^(10\.\d+) +passed", done.stderr, re.MULTILINE) == [b"10.%d" % n for n in range(1, 14)]
     assert "exited with 0" in trace.read_text()
     assert not re.search(r"AF_(INET|INET6|NETLINK|PACKET)", trace.read_text())
 

@@ -102,6 +102,9 @@ def test_a_table_that_names_nobody_is_only_a_demand() -> None:
         {"keys": []},
         {"logs": [], "keys": [], "time": {"tsas": []}},
         {"surprise": 1},
+        {"min-age-seconds": -1},
+        {"min-age-seconds": 1.5},
+        {"min-age-seconds": limits.MIN_AGE_SECONDS + 1},
     ],
 )
 def test_a_table_that_is_not_understood_is_an_error(table: dict[str, object]) -> None:
