@@ -1,4 +1,4 @@
-"""The script tags of a page that carry AuraSeal, and their ``integrity`` attributes written anew (section 6).
+"""The script tags of a page that carry AuraSeal, and their ``integrity`` attributes written anew (section 8).
 
 A tag is ours if its type begins with ``auraseal/`` or its integrity attribute speaks of AuraSeal. Only that attribute
 is changed, all other bytes of the page stay. Python's reader of HTML and a browser's may disagree about a malformed

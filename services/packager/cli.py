@@ -160,6 +160,13 @@ def _add_auraseal(commands: _Commands[CommandParser]) -> None:
         examples=_AURASEAL_EXAMPLES,
     )
     actions = parser.add_subparsers(metavar="ACTION", required=True)
+    for add in (_add_auraseal_build, _add_auraseal_verify, _add_auraseal_extract):
+        action = add(actions)
+        action.add_argument("--quiet", action="store_true", help="no progress on stderr")
+        add_json_flag(action)
+
+
+def _add_auraseal_build(actions: _Commands[CommandParser]) -> CommandParser:
     build = actions.add_parser(
         "build",
         help="make a package of a folder of components",
@@ -172,6 +179,10 @@ def _add_auraseal(commands: _Commands[CommandParser]) -> None:
     build.add_argument("--out", required=True, metavar="FILE", help="the package to create")
     build.add_argument("--no-parts", action="store_true", help="keep components whole, without parity: smaller")
     build.set_defaults(command=_auraseal_build)
+    return build
+
+
+def _add_auraseal_verify(actions: _Commands[CommandParser]) -> CommandParser:
     verify = actions.add_parser(
         "verify",
         help="check a package",
@@ -180,6 +191,10 @@ def _add_auraseal(commands: _Commands[CommandParser]) -> None:
     )
     verify.add_argument("file", metavar="FILE", help="the package")
     verify.set_defaults(command=_auraseal_verify)
+    return verify
+
+
+def _add_auraseal_extract(actions: _Commands[CommandParser]) -> CommandParser:
     extract = actions.add_parser(
         "extract",
         help="take the components out of a package",
@@ -190,9 +205,7 @@ def _add_auraseal(commands: _Commands[CommandParser]) -> None:
     extract.add_argument("file", metavar="FILE", help="the package")
     extract.add_argument("--out", required=True, metavar="DIR", help="the folder to create")
     extract.set_defaults(command=_auraseal_extract)
-    for action in (build, verify, extract):
-        action.add_argument("--quiet", action="store_true", help="no progress on stderr")
-        add_json_flag(action)
+    return extract
 
 
 # Each command's module is imported when it runs: --help and a usage error need none of them.
