@@ -18,6 +18,7 @@ from libreseed.adapters.silexium.embedded_services import EmbeddedTimeStampServi
 from libreseed.adapters.silexium.stamping import Stamping
 from libreseed.errors import NotFound, ProofRejected, TransportFault, UsageFault
 from libreseed.silexium.bitcoin_headers import REGTEST, HeaderChain, mine_header
+from libreseed.silexium.embedded_tsa import EMBEDDED_POLICY
 from libreseed.silexium.ots import BitcoinAttestation, PendingAttestation, parse_ots, write_ots, write_timestamp
 from libreseed.silexium.rfc3161 import TrustedTsa
 from libreseed.silexium.stamp_job import JobState, StampJob, StampKind
@@ -125,6 +126,33 @@ async def test_more_stamps_than_services_are_a_fault_of_configuration(bench: Ben
     with pytest.raises(UsageFault) as refusal:
         await bench.stamping().obtain(MESSAGE, tokens=2, clock=lambda: bench.now)
     assert refusal.value.reason == "config.stamps"
+
+
+async def test_k_of_n_authorities_are_enough_and_one_that_lies_is_left_out(bench: Bench, tmp_path: Path) -> None:
+    second = embedded_world(tmp_path / "second", clock=lambda: bench.now)
+    tsas = (
+        TrustedTsa("first", bench.world.root, policy=EMBEDDED_POLICY),
+        TrustedTsa("second", second.root, policy=EMBEDDED_POLICY),
+        Mint().trusted,
+    )
+
+    bench.authorities = [
+        FakeTsa(tsas[0], EmbeddedTimeStampService(bench.world).ask),
+        FakeTsa(tsas[1], EmbeddedTimeStampService(second).ask),
+        FakeTsa(tsas[2], EmbeddedTimeStampService(second).ask),  # another's answer as its own
+    ]
+    stamping = bench.stamping()
+    await stamping.want([MESSAGE], bench.now)
+    step = await stamping.advance(bench.now)
+    assert [refusal.error.reason for refusal in step.refused] == ["silexium.tsa-untrusted"]
+    status = await stamping.status(MESSAGE)
+    assert len(status.tokens) == 2
+    bench.now += PACE.poll_first
+    await stamping.advance(bench.now)
+    status = await stamping.status(MESSAGE)
+    assert status.suffices(2) and not status.suffices(3)
+    policy = TimePolicy(tsas, tsa_threshold=2, network=REGTEST)
+    assert {stamp.tsa for stamp in stamped_at(status.tokens, MESSAGE, policy, now=bench.now)} == {"first", "second"}
 
 
 async def test_obtaining_sleeps_until_something_is_due(bench: Bench, autojump_clock: trio.testing.MockClock) -> None:
