@@ -133,7 +133,7 @@ async def test_k_of_n_authorities_are_enough_and_one_that_lies_is_left_out(bench
     tsas = (
         TrustedTsa("first", bench.world.root, policy=EMBEDDED_POLICY),
         TrustedTsa("second", second.root, policy=EMBEDDED_POLICY),
-        Mint().trusted,
+        TrustedTsa("third", root_authority("third").der),
     )
 
     bench.authorities = [
