@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.util
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -97,6 +100,21 @@ def test_the_demo_as_it_is_shipped_is_healthy(browser: Browser, certificate: Cer
         cards = _cards(browser, address)
     assert {card["state"] for card in cards.values()} == {"verified"}
     assert cards["legacy"]["stage"] == "hello"
+
+
+def test_the_demo_can_be_shown_by_one_command(browser: Browser) -> None:
+    """As a reader of the README does it: plain HTTP on loopback, which browsers take for secure."""
+    command = [sys.executable, str(AURASEAL / "show_demo.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().split()[0]
+            cards = _cards(browser, address.removesuffix("/demo/"))
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+    assert sorted(card["state"] for card in cards.values()) == [*["healed"] * 2, *["refused"] * 3, "verified"]
 
 
 # --- pages made for one question each --------------------------------------------------------------------------------
