@@ -24,21 +24,21 @@ from libreseed.resolve.request import Request
 from services.resolver.flow import Options, resolve
 from services.resolver.proofs import ProofOptions
 from tests.attacks.attack_support import LyingDht
-from tests.silexium_server_support import Shop, starting, wait_until
+from tests.silexium_server_support import Shop, run, starting, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 A, UNSEEN, B, C = "first@1.0.0", "unseen@1.0.0", "second@1.0.0", "third@1.0.0"
 
 
-async def verdict(shop: Shop, store: Path, release: str, url: str) -> LibreSeedError:
-    """How a resolve of ``release`` ends that asks ``url`` for proofs and then nobody for the package."""
+async def verdict(shop: Shop, store: Path, release: str, source: object, bundle: Path | None = None) -> LibreSeedError:
+    """How a resolve of ``release`` ends that asks ``source`` for proofs and then nobody for the package."""
     options = Options(
         request=Request(ReleaseId.parse(release)),
         policy=Policy(silexium=shop.policy(), patience_s=1),
         store=store,
         timeout=30.0,
         make_dht=lambda *_: LyingDht(),
-        proofs=ProofOptions(sources=(url,)),
+        proofs=ProofOptions(bundle, (str(source),)),
     )
     with Progress(quiet=True) as progress, pytest.raises((LibreSeedError, BaseExceptionGroup)) as caught:
         await resolve(options, progress)
@@ -49,13 +49,13 @@ async def verdict(shop: Shop, store: Path, release: str, url: str) -> LibreSeedE
     return error
 
 
-def served(url: str, release: str) -> None:
-    """Wait until the server's current head has ``release``."""
+def served(url: str, release: str) -> bytes:
+    """Wait until the server's current head has ``release``; its bundle."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"{url}/bundle/{release}", timeout=10):
-                return
+            with urllib.request.urlopen(f"{url}/bundle/{release}", timeout=10) as answer:
+                return bytes(answer.read())
         except OSError:
             time.sleep(0.1)
     raise AssertionError(f"{release} is not served")
@@ -66,6 +66,28 @@ def remembered(shop: Shop, store: Path) -> int:
     memory = TrustMemory(store).recall(log.identity, ReleaseId.parse(A)).memory
     assert memory is not None
     return memory.head.size
+
+
+async def test_an_exported_log_proves_growth_where_no_server_is_asked(tmp_path: Path) -> None:
+    """A stick with the log's folder and two bundles: the second one needs the folder, and gets it."""
+    shop, store = Shop.make(tmp_path / "shop"), tmp_path / "store"
+    first, second, folder = tmp_path / "first.json", tmp_path / "second.json", tmp_path / "log"
+    with starting(shop) as server:
+        for release, path in ((A, first), (B, second)):
+            shop.ingest(shop.attested(release))
+            await trio.to_thread.run_sync(wait_until, shop, [release])
+            path.write_bytes(await trio.to_thread.run_sync(served, server.url, release))
+        assert server.stop() == 0
+    run("log", "export", folder, "--config", shop.server)
+    nothing = tmp_path / "nothing"
+    for bundle, release, source, expected in (
+        (first, A, nothing, ("notfound.record", 2)),  # first contact
+        (second, B, nothing, ("silexium.consistency", 10)),
+        (second, B, folder, ("notfound.record", 2)),
+    ):
+        error = await verdict(shop, store, release, source, bundle)
+        assert (error.reason, error.step) == expected
+    assert remembered(shop, store) == 2
 
 
 async def test_yesterdays_backup_of_a_real_log_is_refused(tmp_path: Path) -> None:
