@@ -160,7 +160,10 @@ class BitcoinNode:
 def read_cookie(path: Path) -> str:
     """The login that Bitcoin Core leaves in its ``.cookie`` file; raises :class:`UsageFault` ``config.node``."""
     data = read_bounded(path, _COOKIE_BYTES)
-    text = data.decode("ascii", "replace").strip()
+    try:
+        text = data.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        text = ""
     if len(data) > _COOKIE_BYTES or ":" not in text or not text.isprintable():
         raise UsageFault("config.node", f"{path} holds no user:password")
     return text

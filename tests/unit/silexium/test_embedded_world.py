@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,33 @@ def test_a_damaged_world_is_an_error_and_not_a_new_one(tmp_path: Path, name: str
     with pytest.raises(LocalFault) as refusal:
         make(tmp_path)
     assert refusal.value.reason == reason
+
+
+def test_many_at_once_and_several_processes_worth_of_worlds_make_one_chain(tmp_path: Path) -> None:
+    """Two openings of one folder share nothing in memory, as two processes would."""
+    worlds = [make(tmp_path), make(tmp_path)]
+    messages = [b"message %d" % number for number in range(24)]
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(worlds[number % 2].proof, message) for number, message in enumerate(messages)]
+        proofs = [job.result() for job in jobs]
+    policy, chain = time_policy(worlds[0]), make(tmp_path).chain()
+    heights = [
+        anchored_at([proof], message, policy, [chain])[1] for proof, message in zip(proofs, messages, strict=True)
+    ]
+    assert set(heights) == set(range(1, chain.tip + 1))
+
+
+def test_two_that_make_one_world_at_once_end_up_in_the_same(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        worlds = [job.result() for job in [pool.submit(make, tmp_path) for _ in range(4)]]
+    assert len({world.root_pem for world in worlds}) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["world"]
+
+
+def test_an_address_that_promises_cannot_name_is_not_taken(tmp_path: Path) -> None:
+    world = make(tmp_path)
+    world.reachable_at("http://127.0.0.1:8440/embedded/")
+    assert world.uri == "http://127.0.0.1:8440/embedded"
+    world.reachable_at("http://[::1]:8440/embedded")
+    assert world.uri == "http://127.0.0.1:8440/embedded"
+    assert parse_ots(world.proof(MESSAGE), hashlib.sha256(MESSAGE).digest()).bitcoin
