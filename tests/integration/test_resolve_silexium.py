@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 import trio
 
-from libreseed import limits
+from libreseed import limits, wire
 from libreseed.adapters.http.guards import ASGI, Receive, Scope, Send
 from libreseed.adapters.resolving.store import Store
 from libreseed.resolve.policy import Policy
 from libreseed.resolve.request import Request
 from libreseed.silexium.bundle import Bundle
 from services.resolver.proofs import ProofOptions
+from tests import mirror_support
 from tests.attacks.attack_support import LyingDht
 from tests.http_support import answer, served
 from tests.proof_support import AUTHOR_IS_PACKAGER, Desk, draft, export, put_content, settled_draft, write_policy
@@ -234,6 +235,38 @@ async def test_offline_with_a_bundle_makes_no_socket_of_the_internet(tmp_path: P
     assert re.findall(rb"^(10\.\d+) +passed", done.stderr, re.MULTILINE) == [b"10.%d" % n for n in range(1, 14)]
     assert "exited with 0" in trace.read_text()
     assert not re.search(r"AF_(INET|INET6|NETLINK|PACKET)", trace.read_text())
+
+
+async def test_one_mirror_gives_the_package_and_its_proofs(tmp_path: Path, sample: Sample) -> None:
+    """No DHT, no peer, no Silexium server, no pin: one place that nobody trusts has all of it."""
+    files = mirror_support.files_of(sample)
+    files["/packages/sample@1.0.0/silexium.json"] = settled_draft(sample, keys=AUTHOR_IS_PACKAGER).bundle().data
+    line = [*MODULE, "sample@1.0.0", "--store", str(tmp_path / "store"), "--json"]
+    line += ["--policy", str(write_policy(tmp_path / "policy.json", author=KEY))]
+    async with trio.open_nursery() as nursery:
+        mirror = await mirror_support.start(nursery, files)
+        environment = {**os.environ, "HOME": str(tmp_path), "LIBRESEED_BOOTSTRAP": ""}
+        run = partial(trio.run_process, [*line, "--mirror", mirror.url], env=environment, check=False)
+        with trio.fail_after(60):
+            done = await run(capture_stdout=True, capture_stderr=True)
+        told = json.loads(done.stdout)
+        assert told["ok"], told
+        assert (told["silexium"], told["trust"]) == ("proven", "silexium")
+        assert told["sources"]["proofs"] == mirror.url
+        assert_installed(sample, told["path"])
+
+        bundle = json.loads(files["/packages/sample@1.0.0/silexium.json"])
+        bundle["entry"] = bundle["entry"].replace('"version":1', '"version":2')
+        mirror.files["/packages/sample@1.0.0/silexium.json"] = wire.canonical(bundle)
+        asked = len(mirror.asked)
+        line[line.index("--store") + 1] = str(tmp_path / "other")
+        run = partial(trio.run_process, [*line, "--mirror", mirror.url], env=environment, check=False)
+        done = await run(capture_stdout=True, capture_stderr=True)
+        told = json.loads(done.stdout)
+        assert (told["reason"], told["check"]) == ("silexium.entry", "10.8")
+        assert all("silexium" in one.path or "bundle" in one.path for one in mirror.asked[asked:])
+        assert leftovers(tmp_path / "other") == []
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_bundle_keeps_every_server_out_of_it(tmp_path: Path, sample: Sample) -> None:
