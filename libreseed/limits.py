@@ -231,6 +231,7 @@ SALVAGE_BATCH_CHUNKS = 256  # asked of one peer before looking what the others h
 SALVAGE_BAD_CHUNKS = 256  # from one peer, without a good one among them
 SALVAGE_ATTEMPTS = 3  # without any answer, of one address and of all together
 READMISSIONS = 2  # of one banned peer; what is left then is asked for chunk by chunk
+READMISSION_BYTES = 32 * 2**20  # of good pieces since the first one, for the second
 SHARE_PEERS = 16  # whose pieces are shared out, beside mirrors
 SHARE_FIRST_BYTES = 128 * 2**10  # left to each peer that has shown nothing yet, beside mirrors; two pieces at least
 SHARE_BYTES = 256 * 2**20  # left to the swarm at one time, beside mirrors

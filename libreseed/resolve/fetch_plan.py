@@ -70,9 +70,11 @@ class FetchPlan:
         self._silence_s = silence_s
         self._failures: dict[int, int] = {}
         self._by_chunk: set[int] = set()  # pieces left to single chunks and parity
+        self._spoilt: set[int] = set()  # pieces of which everybody asked gave a chunk wrongly, or does not serve it
         self._parity_pieces: set[int] = set()
         self._probes: list[tuple[Kind, range]] = []  # chunks of failed pieces that may lie on disk in good order
         self._refused: set[Chunk] = set()  # chunks that no peer could give one by one
+        self._lost: dict[Chunk, int] = {}  # how often each was found overwritten
         self._readmitted: dict[Address, list[int]] = {}  # finished pieces each time a banned peer was taken back
         self._unanswered = 0
         self._banned_at = -1.0
@@ -83,7 +85,7 @@ class FetchPlan:
     def revision(self) -> tuple[int, int, int]:
         """Changes whenever :meth:`priorities` may have changed."""
         mixed = self.mix.revision if self.mix is not None else 0
-        return self._revision, self.swarm.revision if self._by_chunk else 0, mixed
+        return self._revision, self.swarm.revision if self._by_chunk or self._spoilt else 0, mixed
 
     # --- what happened -----------------------------------------------------------------------------------------------
     def restore(self, have: bytes | bytearray, verified: Verified | None) -> None:
@@ -130,6 +132,18 @@ class FetchPlan:
             flags[chunk] = 0
             self._refused.add((kind, chunk))
 
+    def chunks_lost(self, kind: Kind, chunks: Iterable[int]) -> None:
+        """These were verified and do not hold any more: a late block of a refused piece was written over them. They are
+        fetched anew, one by one; what is lost again and again is left to parity."""
+        flags = self.verified.data if kind is Kind.DATA else self.verified.parity
+        for chunk in chunks:
+            flags[chunk] = 0
+            self._lost[kind, chunk] = self._lost.get((kind, chunk), 0) + 1
+            if self._lost[kind, chunk] >= limits.PIECE_FAILURES:
+                self._refused.add((kind, chunk))
+            self._by_chunk.update(self.pieces.pieces_of(kind, chunk))
+        self._revision += 1
+
     def salvaged(self, wants: Iterable[Chunk], result: Salvaged, now: float) -> None:
         """Peers were asked for these chunks one by one. A piece that never failed is left to the session again.
 
@@ -141,7 +155,10 @@ class FetchPlan:
         self._unanswered = 0 if result.found or result.refused else self._unanswered + 1
         self._refused |= result.refused
         for wanted in wants if self._nobody_answers else result.refused:
-            self._by_chunk -= {p for p in self.pieces.pieces_of(*wanted) if p not in self._failures}
+            left = {p for p in self.pieces.pieces_of(*wanted) if p not in self._failures}
+            self._by_chunk -= left
+            if wanted in result.refused:
+                self._spoilt |= left
         self._news_at = now
         self._revision += 1
 
@@ -155,9 +172,10 @@ class FetchPlan:
         if not self.swarm.was_banned(address):
             self._refused = {wanted for wanted in self._refused if self.pieces.is_whole(*wanted)}
             self._unanswered = 0
+        if address not in self.swarm.banned:  # else it called back, and was sent away at once: who is there is known
+            self._banned_at = now
+            self._news_at = now
         self.swarm.ban(address, now)
-        self._banned_at = now
-        self._news_at = now
 
     def readmitted(self, addresses: Iterable[Address], now: float) -> None:
         """Banned peers are taken back: what failed so far is left to single chunks, so that they can give the rest."""
@@ -207,7 +225,7 @@ class FetchPlan:
         salvage = self._single_chunks() if self.pieces.chunk_map_done() and not self.salvaging else ()
         if salvage or self._on_offer(self.layout.chunks, now) or self._on_offer(self.layout.tgz, now):
             return Decision(Need.MORE, salvage, until=self._next_doubt(now))
-        settled = self._banned_at + (limits.FETCH_QUIET_SECONDS if self.swarm.had_others else 0)
+        settled = self._banned_at + (limits.FETCH_QUIET_SECONDS if self.swarm.has_others else 0)
         unseen = self.swarm.updated_at <= settled or self.swarm.strangers
         if self.swarm.banned and unseen and now < self._banned_at + self._patience_s:
             return Decision(Need.MORE, until=now + limits.FETCH_QUIET_SECONDS)  # who else is there is not known yet
@@ -223,6 +241,8 @@ class FetchPlan:
         if self.salvaging:
             return Decision(Need.MORE)
         if salvage := self._from_banned(Kind.DATA, self.verified.missing_data()):
+            # The session shall not write where single chunks are written.
+            self._leave_to_chunks({p for wanted in salvage for p in self.pieces.pieces_of(*wanted)})
             return Decision(Need.MORE, salvage)
         if now < quiet_until:
             return Decision(Need.MORE, until=quiet_until)
@@ -289,6 +309,8 @@ class FetchPlan:
             return False
         if self.mix is not None and piece in self.layout.tgz.pieces and not self.mix.allows(piece):
             return False
+        if piece in self._spoilt and self.swarm.banned and not self.swarm.offers_clean(piece):
+            return False  # who was banned would give the same bytes again
         failures = self._failures.get(piece, 0)
         return piece not in self._by_chunk or (
             0 < failures < limits.PIECE_FAILURES_MOST and self.swarm.offers_clean(piece)
@@ -338,7 +360,11 @@ class FetchPlan:
         if len(before) >= limits.READMISSIONS:
             return False
         # Without the chunk map nothing can be salvaged, so even a peer that gave nothing yet is asked for that again.
-        return not self.pieces.chunk_map_done() or self.pieces.finished > (before[-1] if before else 0)
+        if not self.pieces.chunk_map_done():
+            return True
+        gained = self.pieces.finished - (before[-1] if before else 0)
+        # Who fails again soon is damaged all over: asking for single chunks is faster than the next way back in.
+        return gained * self.layout.piece_bytes >= (limits.READMISSION_BYTES if before else 1)
 
     def _parity_offered(self, j: int) -> bool:
         """Whether parity chunk ``j`` is here, or all pieces that it touches can be had from the session."""

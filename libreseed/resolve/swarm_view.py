@@ -44,13 +44,14 @@ class SwarmView:
         self._silent: set[Address] = set()
         self._banned: dict[Address, int] = {}
         self._tainted: set[Address] = set()
+        self._tainted_hosts: set[str] = set()  # a banned peer that calls back comes from another port
+        self._hosts: set[str] = set()  # of everybody who was ever seen or heard of
         self._union = 0
         self._clean = 0
         self._proven = 0
         self.delivered_at = 0.0  # when a peer last delivered anything
         self.changed_at = 0.0
         self.updated_at = 0.0
-        self.had_others = False  # whether a peer was ever seen that was never banned
         self.strangers = 0  # connected peers that have not said yet what they have
         self.revision = 0  # changes with what clean peers offer
 
@@ -88,15 +89,15 @@ class SwarmView:
             if peer.have and peer.address not in self._banned:
                 current[peer.address] = self._judge(peer, wish, now)
         self._known = current
+        self.heard_of(current)
         self._silent = {address for address, known in current.items() if now - known.active_at >= self._silence_s}
         self._union = self._clean = self._proven = 0
         for address, known in current.items():
             if address not in self._silent:
                 self._union |= known.offer
                 self._proven |= known.offer if known.downloaded else 0
-                self._clean |= known.offer if address not in self._tainted else 0
+                self._clean |= known.offer if address[0] not in self._tainted_hosts else 0
         self.updated_at = now
-        self.had_others |= bool(current.keys() - self._tainted)
         if (self._union, self._clean) != before:
             self.changed_at = now
             self.revision += 1
@@ -104,15 +105,27 @@ class SwarmView:
     def ban(self, address: Address, now: float) -> None:
         """The peer gave bytes that do not hold: it no longer counts as an offer."""
         known = self._known.pop(address, None)
+        if address not in self._banned:  # else it called back, and was sent away at once
+            self.changed_at = now
         self._banned[address] = known.offer if known else -1
         self._tainted.add(address)
+        self._tainted_hosts.add(address[0])
+        self._hosts.add(address[0])
         self._silent.discard(address)
-        self.changed_at = now
 
     @property
     def ever_banned(self) -> frozenset[Address]:
         """Peers whose pieces failed at any time."""
         return frozenset(self._tainted)
+
+    def heard_of(self, addresses: Iterable[Address]) -> None:
+        """There may be a peer at each of these addresses."""
+        self._hosts.update(host for host, _ in addresses)
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there may be a peer where none was ever banned."""
+        return len(self._hosts) > len(self._tainted_hosts)
 
     def was_banned(self, address: Address) -> bool:
         """Whether the peer was ever banned."""
@@ -132,7 +145,7 @@ class SwarmView:
         return bool(self._proven >> (self._bits - 1 - piece) & 1)
 
     def offers_clean(self, piece: int) -> bool:
-        """Whether a speaking peer that never was banned says that it has ``piece``."""
+        """Whether a speaking peer, from where none was ever banned, says that it has ``piece``."""
         return bool(self._clean >> (self._bits - 1 - piece) & 1)
 
     def offerings(self) -> list[Callable[[int], bool]]:

@@ -76,7 +76,7 @@ class ChunkLedger:
     def lost(self, kind: Kind, chunks: list[int]) -> None:
         """These were verified, and are found damaged on this disk."""
         self._note(kind, Origin.LOST, chunks)
-        self._plan.chunks_bad(kind, chunks)
+        self._plan.chunks_lost(kind, chunks)
 
     def close(self) -> None:
         """Close the journal; the totals stay."""

@@ -98,6 +98,7 @@ class ContentFetch:
         self._opened = trio.Event()  # the chunk map is here
         self._work = trio.Event()
         self._busy = False
+        self._given: set[int] = set()  # pieces handed to the session
         self.disturbed = False  # the session refused a piece or a peer
         self.prefix = PrefixHash(space.swarm / layout.tgz.name, layout.tgz.size)
         self._progressed = trio.Event()
@@ -256,7 +257,7 @@ class ContentFetch:
         if self.plan.swarm.banned:
             # A ban closes more connections than the peer's own; nobody without fault may stay away because of it.
             others = (self._heard | self.contributors.keys()) - self.plan.swarm.banned
-            self.plan.swarm.had_others |= bool(others)
+            self.plan.swarm.heard_of(others)
             torrent.connect(others - self._addresses)
         self.plan.swarm.update(offers, self.plan.owed(), trio.current_time())
         if self.plan.mix is not None:
@@ -416,6 +417,9 @@ class ContentFetch:
             return
         path = self._space.swarm / self._layout.tgz.name
         for piece in self.plan.pieces.completed_without_session():
+            if piece in self._given:
+                continue  # another task, or a verdict that is under way
+            self._given.add(piece)
             span = self._layout.span(piece)
             data = await trio.to_thread.run_sync(_read_at, path, span.offset, span.length)
             self._torrent.give(piece, data)
