@@ -35,7 +35,7 @@ def build(arguments: argparse.Namespace) -> Report:
                 progress.note(f"{component.found.path} is too large for parts: it is packaged whole and cannot heal")
         with writing(final), existing(final.parent, keep=True), staging_directory(final.parent) as staging:
             staged = staging / "package"
-            written = write_package(root, components, staged, progress)
+            written = write_package(root, components, staged, progress, allow_secrets=arguments.allow_secrets)
             progress.phase("publishing")
             with too_late_to_interrupt():
                 publish_file(staged, final)

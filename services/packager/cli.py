@@ -178,6 +178,7 @@ def _add_auraseal_build(actions: _Commands[CommandParser]) -> CommandParser:
     build.add_argument("dir", metavar="DIR", help="the folder with the components")
     build.add_argument("--out", required=True, metavar="FILE", help="the package to create")
     build.add_argument("--no-parts", action="store_true", help="keep components whole, without parity: smaller")
+    build.add_argument("--allow-secrets", action="store_true", help="package components that look like private keys")
     build.set_defaults(command=_auraseal_build)
     return build
 

@@ -255,6 +255,19 @@ def test_a_tree_that_is_no_package_is_refused(
     assert set(place.iterdir()) == before
 
 
+@pytest.mark.parametrize("flags", [[], ["--no-parts"]])
+def test_a_private_key_is_refused_unless_told_otherwise(
+    place: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    assert main(["keygen", "--out", str(place / "tree/services/diram-service-9.bin"), "--no-passphrase"]) == 0
+    capsys.readouterr()
+    before = set(place.iterdir())
+    assert _run("build", place / "tree", "--out", place / "x.zip", "--json", *flags) == 30
+    assert _json(capsys)["reason"] == "tree.secret"
+    assert set(place.iterdir()) == before
+    assert _run("build", place / "tree", "--out", place / "x.zip", "--allow-secrets", *flags) == 0
+
+
 def test_nothing_that_exists_is_replaced(package: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = package.read_bytes()
     (place / "out").mkdir()

@@ -21,7 +21,7 @@ from libreseed import limits
 from libreseed.adapters.files.confine import ConfinedDirectory
 from libreseed.adapters.files.oserrors import from_oserror
 from libreseed.adapters.files.watcher import Tally, Watcher
-from libreseed.adapters.packing.tree_hash import read_file
+from libreseed.adapters.packing.tree_hash import read_file, refuse_secret
 from libreseed.adapters.packing.tree_walk import FoundFile, WalkRules, open_root, walk
 from libreseed.auraseal.component import build_component
 from libreseed.auraseal.diram_package import (
@@ -37,6 +37,7 @@ from libreseed.auraseal.integrity_manifest import INTEGRITY_MANIFEST_PATH, Integ
 from libreseed.auraseal.part import least_parity, part_files
 from libreseed.auraseal.zip_layout import Data, ZipEntry, ZipLayout
 from libreseed.errors import ContentRejected, NotFound
+from libreseed.keys.lookalike import HEAD_BYTES
 
 __all__ = [
     "ComponentFile",
@@ -94,16 +95,23 @@ def collect_components(root: Path, *, in_parts: bool = True) -> tuple[ComponentF
     return tuple(sorted(components, key=lambda component: component.key))
 
 
-def write_package(root: Path, components: Sequence[ComponentFile], path: Path, watcher: Watcher) -> WrittenPackage:
+def write_package(
+    root: Path,
+    components: Sequence[ComponentFile],
+    path: Path,
+    watcher: Watcher,
+    *,
+    allow_secrets: bool = False,
+) -> WrittenPackage:
     """Write the package of ``components``, found below ``root``, to the new file ``path``.
 
-    Raises :class:`ContentRejected` (``tree.changed``, ``tree.unreadable``, ``auraseal.zip-size``).
+    Raises :class:`ContentRejected` (``tree.changed``, ``tree.unreadable``, ``tree.secret``, ``auraseal.zip-size``).
     """
     watcher.phase("packaging", sum(component.found.size for component in components))
     folder = open_root(root)
     try:
         with path.open("xb+") as file:
-            writer = _Writer(file.fileno(), folder, Tally(watcher))
+            writer = _Writer(file.fileno(), folder, Tally(watcher), allow_secrets)
             manifest = writer.write(components)
             file.flush()
             file.seek(0)
@@ -116,10 +124,11 @@ def write_package(root: Path, components: Sequence[ComponentFile], path: Path, w
 class _Writer:
     """Writes data to where it will stand, and the zip's own bytes around it at the end."""
 
-    def __init__(self, out: int, folder: int, tally: Tally) -> None:
+    def __init__(self, out: int, folder: int, tally: Tally, allow_secrets: bool) -> None:
         self._out = out
         self._folder = folder
         self._tally = tally
+        self._allow_secrets = allow_secrets
         self._at = 0
         self._entries: list[ZipEntry] = []
 
@@ -148,12 +157,14 @@ class _Writer:
 
     def _whole(self, component: ComponentFile) -> bytes:
         found = component.found
-        at = self._skip(found.path, found.size)
+        start = at = self._skip(found.path, found.size)
         buffer = memoryview(bytearray(min(BLOCK_BYTES, max(1, found.size))))
         crc32, sha512 = 0, hashlib.sha512()
 
         def take(piece: memoryview) -> None:
             nonlocal at, crc32
+            if at == start:
+                self._judge(found, piece)
             crc32 = zlib.crc32(piece, crc32)
             sha512.update(piece)
             at += _write_at(self._out, piece, at)
@@ -167,6 +178,7 @@ class _Writer:
         found, data = component.found, bytearray()
         buffer = memoryview(bytearray(max(1, found.size)))
         read_file(self._folder, found, lambda: buffer, data.extend)
+        self._judge(found, memoryview(data))
         division, number = component.key
         for part, file in enumerate(part_files(build_component(bytes(data), component=number, division=division))):
             path = str(MemberPath(division, number, part))
@@ -174,6 +186,10 @@ class _Writer:
             self._entries.append(ZipEntry(path, len(file), zlib.crc32(file)))
         self._tally.add(found.size)
         return hashlib.sha512(data).digest()
+
+    def _judge(self, found: FoundFile, head: memoryview) -> None:
+        if not self._allow_secrets:
+            refuse_secret(found, bytes(head[:HEAD_BYTES]))
 
     def _frame(self, layout: ZipLayout, document: bytes) -> None:
         at = 0

@@ -23,7 +23,7 @@ from libreseed.errors import ContentRejected
 from libreseed.ids import Blake3Digest, Sha256Digest
 from libreseed.keys.lookalike import HEAD_BYTES, private_key_kind
 
-__all__ = ["FileHashes", "hash_files", "read_file"]
+__all__ = ["FileHashes", "hash_files", "read_file", "refuse_secret"]
 
 _READ_BYTES = 512 * 2**10
 _BATCH_FILES = 128
@@ -121,7 +121,7 @@ def _hash_file(root: int, file: FoundFile, buffer: memoryview, allow_secrets: bo
         nonlocal head_judged
         if not head_judged:
             head_judged = True
-            _refuse_secret(file, bytes(piece[:HEAD_BYTES]))
+            refuse_secret(file, bytes(piece[:HEAD_BYTES]))
         sha.update(piece)
         blake.update(piece)
 
@@ -129,7 +129,8 @@ def _hash_file(root: int, file: FoundFile, buffer: memoryview, allow_secrets: bo
     return FileHashes(Sha256Digest(sha.digest()), Blake3Digest(blake.digest()))
 
 
-def _refuse_secret(file: FoundFile, head: bytes) -> None:
+def refuse_secret(file: FoundFile, head: bytes) -> None:
+    """Raise ``tree.secret`` if a file with these first 64 KiB looks like a private key."""
     if kind := private_key_kind(file.path.rpartition("/")[2], head):
         message = f"{file.path!r} looks like a private key ({kind})"
         raise ContentRejected("tree.secret", message, evidence={"path": file.path})
