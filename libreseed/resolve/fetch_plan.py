@@ -282,12 +282,15 @@ class FetchPlan:
     def verdict(self, plan: RepairPlan | None = None) -> LibreSeedError:
         """Why it cannot be completed, from what is known now."""
         asked = not (self._nobody_answers and self.swarm.banned)  # else their good chunks are only out of reach
-        if asked and self.pieces.chunk_map_done() and self.swarm.peers + len(self.swarm.banned) > 0:
+        given = self.swarm.peers + len(self.swarm.banned) > 0 or (self.mix is not None and self.mix.proven)
+        if asked and self.pieces.chunk_map_done() and given:
             try:
                 (plan or plan_repair(self.verified)).require_repairable()
             except LibreSeedError as error:
                 return error.at_step(6)
         evidence = {"peers": self.swarm.peers, "silent": len(self.swarm.silent), "banned": len(self.swarm.banned)}
+        if self.mix is not None:
+            return self.mix.verdict(self.swarm.peers + len(self.swarm.banned))
         if not self.swarm.peers and not self.swarm.banned:
             return TransportFault("source.none", "no peer that holds any of the release answered", evidence=evidence)
         peers = self.swarm.peers + len(self.swarm.banned)

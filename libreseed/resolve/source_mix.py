@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from libreseed import limits
+from libreseed.errors import TransportFault
 from libreseed.repair.plan import Verified
 from libreseed.resolve.journal import Kind
 from libreseed.resolve.mirror_board import ANYBODY, MIRRORS_ONLY, TAKEN, Ask, MirrorBoard
@@ -92,6 +93,19 @@ class SourceMix:
     def able(self, now: float) -> bool:
         """Whether mirrors are at work or may yet give what lacks."""
         return self.opening or self.board.able(now)
+
+    @property
+    def proven(self) -> bool:
+        """Whether any mirror gave a good chunk."""
+        return any(mirror.proven for mirror in self.board.mirrors)
+
+    def verdict(self, peers: int) -> TransportFault:
+        """Why neither ``peers`` peers nor the mirrors can complete it: what is wrong with each mirror."""
+        why = {one.url: one.why or one.last_fault or "lacks what is missing" for one in self.board.mirrors}
+        message = f"{peers} peers and {len(why)} mirrors do not give what is lacking; " + "; ".join(
+            f"{url}: {text}" for url, text in why.items()
+        )
+        return TransportFault("source.incomplete", message, evidence={"peers": peers, "mirrors": why})
 
     def wake_at(self, now: float) -> float | None:
         """When :meth:`able` or :meth:`next` may have another answer though nothing happened."""

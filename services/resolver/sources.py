@@ -16,8 +16,8 @@ def sources_report(fetch: ContentFetch, swarm_bytes: int, mirrors: MirrorAccess 
     """``peers`` and ``mirrors``: bytes by name. ``received``: all bytes of content, whatever became of them."""
     peers = {_text(address): count for address, count in fetch.contributors.items() if count}
     scores = fetch.plan.mix.board.mirrors if fetch.plan.mix is not None else []
-    documents = mirrors.received if mirrors is not None else 0
-    by_mirror = sum(score.received for score in scores) + fetch.mirror_documents + documents
+    documents = sum(source.received for source in (mirrors, fetch.mirrors) if source is not None)
+    by_mirror = sum(score.received for score in scores) + documents
     total = swarm_bytes + fetch.singles_received + by_mirror
     report: dict[str, object] = {
         "peers": peers,
@@ -34,8 +34,9 @@ def _faults_of_peers(fetch: ContentFetch) -> list[dict[str, str]]:
 
 def _faults_of_mirrors(fetch: ContentFetch, mirrors: MirrorAccess | None) -> list[dict[str, str]]:
     rows = []
-    if mirrors is not None:
-        rows += [_row(base, fault.reason, fault.message) for base, fault in mirrors.faults.items()]
+    for source in (mirrors, fetch.mirrors):
+        if source is not None:
+            rows += [_row(base, fault.reason, fault.message) for base, fault in source.faults.items()]
     for score in fetch.plan.mix.board.mirrors if fetch.plan.mix is not None else []:
         if score.reason:
             rows.append(_row(score.url, score.reason, score.why))

@@ -19,6 +19,7 @@ __all__ = ["Pump"]
 _CHUNK = limits.CHUNK_BYTES
 _BATCH_CHUNKS = 204  # about 1 MiB: what is judged at once at most; and a quarter of the request, so that
 _BATCH_LEAST = 4  # the rest of one that comes wrong need not be read
+_PAUSE_S = 0.02  # without a byte, after which what is here is judged
 
 Judge = Callable[[range, memoryview], bytearray]
 Tell = Callable[[range, bytearray], None]
@@ -68,6 +69,8 @@ class Pump:
         while self._left and not self._stopped:
             count = self._link.receive_now(self._memory[self._filled : self._filled + self._left])
             if count is None:
+                if self._link.wait(_PAUSE_S):
+                    continue
                 self._judge_filled(whole=False)
                 if not self._link.wait(deadline - time.monotonic()) and not self._stopped:
                     raise TransportFault("http.timeout", f"{self._link.name} gave no chunk for {silence_s:g} s")

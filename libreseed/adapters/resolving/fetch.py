@@ -83,7 +83,7 @@ class ContentFetch:
         self._space = space
         self._layout = layout
         self._torrent = torrent
-        self._mirrors = mirrors
+        self.mirrors = mirrors
         self._singles = SingleChunks(self.plan, space, layout, salvage)
         self._heard = heard if heard is not None else set()  # grows while peers are looked up
         self._on_chunks = on_chunks
@@ -118,8 +118,8 @@ class ContentFetch:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._verify_loop)
                 nursery.start_soon(self._prefix_loop)
-                if self._mirrors is not None and self.plan.mix is not None:
-                    nursery.start_soon(self._mirror_loop, self._mirrors, self.plan.mix)
+                if self.mirrors is not None and self.plan.mix is not None:
+                    nursery.start_soon(self._mirror_loop, self.mirrors, self.plan.mix)
                 if self._torrent is not None:
                     nursery.start_soon(self._event_loop, self._torrent)
                     nursery.start_soon(self._status_loop, self._torrent)
@@ -129,11 +129,6 @@ class ContentFetch:
             self.ledger.close()
         self.disturbed |= self.plan.mix is not None and self.plan.mix.crossed
         return self.ledger.totals
-
-    @property
-    def mirror_documents(self) -> int:
-        """Bytes of documents that mirrors gave for this fetch."""
-        return self._mirrors.received if self._mirrors is not None else 0
 
     @property
     def singles_received(self) -> int:
@@ -286,8 +281,8 @@ class ContentFetch:
 
     def _wake(self) -> None:
         self._news.set()
-        if self._mirrors is not None:
-            self._mirrors.wake()
+        if self.mirrors is not None:
+            self.mirrors.wake()
 
     # --- verification ------------------------------------------------------------------------------------------------
     async def _verify_loop(self) -> None:

@@ -18,7 +18,7 @@ from libreseed.adapters.mirrors.documents import Document, first_good
 from libreseed.adapters.mirrors.ranges import Ranges
 from libreseed.adapters.mirrors.sites import Site
 from libreseed.adapters.mirrors.source import MirrorSource
-from libreseed.errors import ContentRejected
+from libreseed.errors import ContentRejected, LibreSeedError
 from libreseed.ids import ReleaseId
 from libreseed.package.minimal import MinimalManifest
 from libreseed.resolve.journal import Kind
@@ -28,13 +28,14 @@ __all__ = ["MirrorFeed"]
 
 
 class MirrorFeed:
-    """The mirrors of one fetch of ``release``. ``received`` are the bytes of documents; chunks are in the scores."""
+    """The mirrors of one fetch of ``release``. ``received`` and ``faults`` are of documents; scores tell of chunks."""
 
     def __init__(
         self, sites: Sequence[Site], release: ReleaseId, client: HttpClient, ranges: Ranges, silence_s: float
     ) -> None:
         self.urls = [site.base for site in sites]
         self.received = 0
+        self.faults: dict[str, LibreSeedError] = {}  # by base URL
         self._sites = sites
         self._release = release
         self._client = client
@@ -49,9 +50,10 @@ class MirrorFeed:
                 raise ContentRejected("chunkmap.digest", "the chunk map is not the one that the manifest names")
             return data
 
-        urls = [site.document(self._release, "chunks") for site in self._sites]
-        answers = await first_good(self._client, urls, Document(size, self._silence_s, read))
+        urls = {site.document(self._release, "chunks"): site.base for site in self._sites}
+        answers = await first_good(self._client, list(urls), Document(size, self._silence_s, read))
         self.received += answers.received
+        self.faults |= {urls[url]: fault for url, fault in answers.faults.items()}
         return next(iter(answers.good.values()), None)
 
     async def run(self, mix: SourceMix, store: ChunkStore, deliver: Callable[[Kind, range, bytearray], None]) -> None:
