@@ -353,6 +353,29 @@ def test_each_wrong_byte_outside_of_the_data_is_refused() -> None:
         assert at not in data or caught.value.reason == "auraseal.zip-crc"
 
 
+def test_each_wrong_byte_of_a_package_in_parts_is_healed_exactly_or_refused() -> None:
+    package = build_package({(4, 7): b"x"}, in_parts={(4, 7)})
+    layout = parse_zip(memoryview(package))
+    parts = [
+        range(layout.data_offset(number), layout.data_offset(number) + layout.entries[number].size) for number in (1, 2)
+    ]
+    healed = 0
+    for at in range(len(package)):
+        if at in parts[1] and at % 32:  # parity, 5504 bytes of it
+            continue
+        damaged = package[:at] + bytes([package[at] ^ 1 << at % 8]) + package[at + 1 :]
+        if any(at in part for part in parts):
+            found = bytearray()
+            assert open_package(damaged).pour((4, 7), found.extend).healed == {0 if at in parts[0] else 1}
+            assert found == b"x"
+            healed += 1
+        else:
+            with pytest.raises(ContentRejected) as caught:
+                open_package(damaged)
+            assert caught.value.reason.startswith("auraseal.zip-")
+    assert healed > 500
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_only_the_declared_error_escapes_the_reader(data: st.DataObject) -> None:
