@@ -361,7 +361,7 @@ def test_each_wrong_byte_of_a_package_in_parts_is_healed_exactly_or_refused() ->
     ]
     healed = 0
     for at in range(len(package)):
-        if at in parts[1] and at % 32:  # parity, 5504 bytes of it
+        if (at in parts[0] and at % 4) or (at in parts[1] and at % 64):  # parts alone are tried byte by byte elsewhere
             continue
         damaged = package[:at] + bytes([package[at] ^ 1 << at % 8]) + package[at + 1 :]
         if any(at in part for part in parts):
@@ -373,7 +373,7 @@ def test_each_wrong_byte_of_a_package_in_parts_is_healed_exactly_or_refused() ->
             with pytest.raises(ContentRejected) as caught:
                 open_package(damaged)
             assert caught.value.reason.startswith("auraseal.zip-")
-    assert healed > 500
+    assert healed > 150
 
 
 @settings(max_examples=80, deadline=None)
