@@ -132,7 +132,7 @@ async def _start(office: Office, notifier: Notifier, nursery: trio.Nursery, stac
     app = wellbeing.counting(served)
     urls = await nursery.start(partial(serve, app, _options(site), connections=connections))
     if stamps.world is not None:
-        stamps.world.reachable_at(f"{urls[0].rstrip('/')}/embedded")
+        stamps.world.reachable_at(f"{urls[0].rstrip('/')}/embedded/")
     nursery.start_soon(pump.run)
     if stamps.feed is not None:
         nursery.start_soon(stamps.feed.run)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import subprocess
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -11,19 +15,22 @@ import pytest
 from libreseed.adapters.silexium.answers import Answers
 from libreseed.adapters.silexium.embedded import EmbeddedWorld, embedded_world
 from libreseed.adapters.silexium.embedded_app import embedded_app
+from libreseed.adapters.silexium.header_store import HeaderStore
 from libreseed.adapters.silexium.log_store import LogStore
 from libreseed.adapters.silexium.publication import Publication
 from libreseed.errors import UsageFault
 from libreseed.ids import ReleaseId
+from libreseed.silexium.bitcoin_headers import REGTEST
 from libreseed.silexium.bundle import parse_bundle
 from libreseed.silexium.bundle_check import verify_bundle
+from libreseed.silexium.ots import attested_block, parse_ots
 from libreseed.silexium.trust_policy import parse_silexium_policy
 from libreseed.silexium.verification import ReleaseVerification
 from services.silexium.office import open_office
 from services.silexium.policy import policy_table
 from services.silexium.stamp_sources import open_stamp_sources
 from tests.bitcoin_node_support import node_app, serving
-from tests.silexium_server_support import Shop
+from tests.silexium_server_support import Shop, run, starting
 
 pytestmark = pytest.mark.integration
 GONE = "http://127.0.0.1:9"
@@ -90,6 +97,24 @@ async def test_a_release_is_logged_with_stamps_from_elsewhere_though_half_of_the
         assert bundle.headers is None
         release = verify_bundle(ReleaseVerification(policy, name, now=now + 71), bundle, chains=[stamps.headers()])
         assert release.times[0].height == 2
+
+
+def test_a_server_with_embedded_authorities_lends_them_to_other_programs(tmp_path: Path) -> None:
+    shop = Shop.make(tmp_path / "shop")
+    with starting(shop) as server:
+        url = f"{server.url}/embedded/"
+        place = ("--dir", tmp_path / "headers", "--network", "regtest")
+        assert run("headers", "import", "--url", f"{url}headers", *place)["added"] == 1
+        (tmp_path / "file").write_bytes(b"hello")
+        ots = [str(Path(sys.executable).with_name("ots")), "--no-cache", "-l", url]
+        for line in (["stamp", "-m", "1", "-c", url, "file"], ["upgrade", "file.ots"]):
+            environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+            done = subprocess.run([*ots, *line], cwd=tmp_path, env=environment, capture_output=True, timeout=60)
+            assert done.returncode == 0, done.stderr.decode() + server.text()
+        assert run("headers", "import", "--url", f"{url}headers", *place)["added"] == 1
+    store = HeaderStore(tmp_path / "headers", REGTEST)
+    proof = parse_ots((tmp_path / "file.ots").read_bytes(), hashlib.sha256(b"hello").digest())
+    assert attested_block(proof, [store])[1] == 1
 
 
 @pytest.mark.parametrize(

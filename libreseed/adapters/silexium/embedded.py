@@ -79,7 +79,7 @@ def embedded_world(folder: Path, *, clock: Callable[[], int] = lambda: int(time.
 class EmbeddedWorld:
     """What :func:`embedded_world` returns; ``now`` is in Unix seconds, the world's own clock where it is left out.
 
-    ``uri`` is what proofs name as their calendar: where :func:`embedded_app` is mounted, without a slash at the end.
+    ``uri`` is what proofs name as their calendar: where :func:`embedded_app` is mounted (:meth:`reachable_at`).
     ``mines`` says whether a question about a waiting commitment mines a block at once (else only :meth:`mine` does).
     """
 
@@ -104,9 +104,12 @@ class EmbeddedWorld:
             connection.execute("INSERT OR IGNORE INTO blocks VALUES (?, ?)", (0, REGTEST.genesis))
 
     def reachable_at(self, url: str) -> None:
-        """Let promises name ``url`` as their calendar from now on, if they can: the format knows no IPv6 brackets."""
+        """Let promises name ``url`` as their calendar from now on, if they can: the format knows no IPv6 brackets.
+
+        A path needs a slash at its end: the reference client would put ``timestamp`` in the place of its last part.
+        """
         if PROMISE_CHARACTERS.issuperset(url):
-            self.uri = url.rstrip("/")
+            self.uri = url
 
     # --- time stamp authority ---------------------------------------------------------------------------------------
 

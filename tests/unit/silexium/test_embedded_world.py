@@ -157,7 +157,7 @@ def test_two_that_make_one_world_at_once_end_up_in_the_same(tmp_path: Path) -> N
 def test_an_address_that_promises_cannot_name_is_not_taken(tmp_path: Path) -> None:
     world = make(tmp_path)
     world.reachable_at("http://127.0.0.1:8440/embedded/")
-    assert world.uri == "http://127.0.0.1:8440/embedded"
+    assert world.uri == "http://127.0.0.1:8440/embedded/"
     world.reachable_at("http://[::1]:8440/embedded")
-    assert world.uri == "http://127.0.0.1:8440/embedded"
+    assert world.uri == "http://127.0.0.1:8440/embedded/"
     assert parse_ots(world.proof(MESSAGE), hashlib.sha256(MESSAGE).digest()).bitcoin
