@@ -133,9 +133,9 @@ class TileNodes:
         if len(data) < HASH_BYTES * tile.width or len(data) % HASH_BYTES or len(data) > HASH_BYTES * _WIDTH:
             raise ProofRejected("silexium.tile", f"{tile.path} has {len(data)} bytes")
         row = [data[at : at + HASH_BYTES] for at in range(0, HASH_BYTES * tile.width, HASH_BYTES)]
-        heights, node = [row], self.tree.node
+        heights, digest = [row], self.tree.digest
         while len(row) > 1:
-            row = [node(row[at], row[at + 1]) for at in range(0, len(row) - 1, 2)]
+            row = [digest(b"\x01" + left + right) for left, right in zip(row[::2], row[1::2], strict=False)]
             heights.append(row)
         self._cache[tile] = heights
         if len(self._cache) > self._rows:

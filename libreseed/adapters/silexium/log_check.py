@@ -82,8 +82,8 @@ class _Check:
             if row and level:
                 self._tile(level, (tree.size >> 8 * level) // _ROW, bytes(row))
         self.size, self.root = tree.size, tree.root
-        stored = self._connection.execute("SELECT size, root FROM log_state").fetchone()
-        if stored != (self.size, self.root):
+        stored = self._connection.execute("SELECT idx + 1, root FROM log_entries ORDER BY idx DESC LIMIT 1").fetchone()
+        if (stored or (0, self.root)) != (self.size, self.root):
             self.faults.append(f"the entries make a log of {self.size}, root {self.root.hex()}, not what is stored")
         self._counts()
 

@@ -45,7 +45,8 @@ def export_log(store: LogStore, root: Path, *, cosigned: int = 0) -> Exported:
             old = shown.size
         checkpoint = store.checkpoint(cosigned)
         if checkpoint is None:
-            raise NotFound("notfound.log", f"the log has no head yet that {cosigned} witnesses have signed")
+            signed = f"that {cosigned} witnesses have signed" if cosigned else "at all"
+            raise NotFound("notfound.log", f"the log has no head yet {signed}")
         if checkpoint.sth.size < old:  # that many witnesses have not signed yet what the folder shows already
             return Exported(old, parse_checkpoint(data or b"", store.identity))
         _write_growth(store, folder, old, checkpoint.sth.size)

@@ -1,7 +1,8 @@
 """The log's tables, and the triggers by which SQLite itself refuses what an append-only log never does.
 
-``log_state`` has one row: whose log it is, its size and its root. Tiles of level 0 are stored once they are full (what
-is newer is in the entries), those above as they grow. Specification: ``silexium-log.md``, 1.
+``log_identity`` has one row: whose log it is. The last entry of every transaction carries the root of the tree up to
+it, so the last entry of all says the log's size and root. Tiles of level 0 are stored once they are full (what is newer
+is in the entries), those above as they grow. Specification: ``silexium-log.md``, 1.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ LOG_SCHEMA = Schema(
         (
             "entries, tiles, heads",
             """
-            CREATE TABLE log_entries(idx INTEGER PRIMARY KEY, entry_hash BLOB NOT NULL, body TEXT NOT NULL) STRICT;
+            CREATE TABLE log_identity(
+              one INTEGER PRIMARY KEY CHECK(one = 1), origin TEXT NOT NULL, key BLOB NOT NULL) STRICT;
+            CREATE TABLE log_entries(
+              idx INTEGER PRIMARY KEY, entry_hash BLOB NOT NULL, body TEXT NOT NULL, root BLOB) STRICT;
             CREATE TABLE log_index(
               entry_key INTEGER NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY(entry_key, idx)) STRICT, WITHOUT ROWID;
             CREATE TABLE log_index_recent(
               entry_key INTEGER NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY(entry_key, idx)) STRICT, WITHOUT ROWID;
             CREATE TABLE log_tiles(
               level INTEGER NOT NULL, idx INTEGER NOT NULL, hashes BLOB NOT NULL, PRIMARY KEY(level, idx)) STRICT;
-            CREATE TABLE log_state(
-              one INTEGER PRIMARY KEY CHECK(one = 1), origin TEXT NOT NULL, key BLOB NOT NULL,
-              size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
             CREATE TABLE log_sth(
               size INTEGER PRIMARY KEY, root BLOB NOT NULL, timestamp INTEGER NOT NULL, signature BLOB NOT NULL,
               key BLOB NOT NULL) STRICT;
@@ -41,8 +42,6 @@ LOG_SCHEMA = Schema(
             CREATE TRIGGER log_sth_stay BEFORE UPDATE ON log_sth WHEN
               NEW.size <> OLD.size OR NEW.root <> OLD.root OR NEW.timestamp < OLD.timestamp
               BEGIN SELECT RAISE(ABORT, 'a size has one root, and time goes forward'); END;
-            CREATE TRIGGER log_state_grows BEFORE UPDATE ON log_state WHEN NEW.size < OLD.size
-              BEGIN SELECT RAISE(ABORT, 'the log never shrinks'); END;
             """,
         ),
     ),

@@ -18,6 +18,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 
 from blake3 import blake3
 
@@ -63,13 +64,14 @@ class LogStore:
         self._tail: tuple[_State, TileTail] | None = None  # owned by who is in a writing transaction
         self._trees: OrderedDict[int, TileNodes] = OrderedDict()
         self._trees_lock = threading.Lock()
+        self._size = 0  # at least
         with database.read() as connection:
-            known = connection.execute("SELECT origin, key FROM log_state").fetchone()
+            known = connection.execute("SELECT origin, key FROM log_identity").fetchone()
         if known is None:
             with database.write() as connection:
-                row = (1, identity.name, identity.key.raw, 0, BLAKE3_TREE.empty_root)
-                connection.execute("INSERT INTO log_state VALUES(?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
-                known = connection.execute("SELECT origin, key FROM log_state").fetchone()
+                row = (1, identity.name, identity.key.raw)
+                connection.execute("INSERT INTO log_identity VALUES(?, ?, ?) ON CONFLICT DO NOTHING", row)
+                known = connection.execute("SELECT origin, key FROM log_identity").fetchone()
         if known != (identity.name, identity.key.raw):
             message = (
                 f"{database.path} holds the log {known[0]!r:.80} of {PublicKey(known[1])}, not {identity.name!r:.80}"
@@ -89,44 +91,52 @@ class LogStore:
         Raises ``silexium.logged`` for an entry that the log has (evidence ``index``), ``silexium.entry`` for one out of
         bounds, ``silexium.shrunk`` when the database is behind what its log has shown.
         """
-        self.high_water.require(_state(connection).size, lambda size: self.root_in(connection, size))
-        return self._append(connection, entries)
+        state = _state(connection)
+        self.high_water.require(state.size, lambda size: self.root_in(connection, size))
+        return self._append(connection, state, entries)
 
     def recover(self, entries: Sequence[bytes], shown: SignedTreeHead) -> None:
         """Append what the database lacks of the tree of ``shown``; it must lead to exactly that root, else
         ``silexium.consistency`` and nothing is appended."""
         with self.database.write() as connection:
-            self._append(connection, entries)
+            self._append(connection, _state(connection), entries)
             state = _state(connection)
             if (state.size, state.root) != (shown.size, shown.root.raw):
                 message = f"the database is not the beginning of the log of {shown.size} entries"
                 raise ProofRejected("silexium.consistency", message, evidence={"shown": shown.members()})
 
-    def _append(self, connection: sqlite3.Connection, entries: Sequence[bytes]) -> range:
+    def _append(self, connection: sqlite3.Connection, state: _State, entries: Sequence[bytes]) -> range:
         texts = _texts(entries)
-        state = _state(connection)
+        if not texts:
+            return range(state.size, state.size)
         hashes = [blake3(entry).digest() for entry in entries]
         self._refuse_known(connection, hashes)
         tail = self._tail_at(connection, state)
         self._tail = None  # until all of this has happened: a tail ahead of the database must not be used
         changed = tail.append(hashes)
-        connection.executemany(
-            "INSERT INTO log_tiles VALUES(?, ?, ?) ON CONFLICT DO UPDATE SET hashes = excluded.hashes",
-            [(level, index, row) for (level, index), row in changed.items() if level or len(row) == _TILE_BYTES],
-        )
-        indices = range(state.size, state.size + len(entries))
-        connection.executemany("INSERT INTO log_entries VALUES(?, ?, ?)", zip(indices, hashes, texts, strict=True))
-        connection.execute(
-            "INSERT INTO log_index_recent SELECT value, ?2 + key FROM json_each(?1) ORDER BY value",
-            (_keys(hashes), state.size),
-        )
+        state = _State(tail.range.size, tail.range.root)
+        rows = [(tile, row) for tile, row in changed.items() if tile[0] or len(row) == _TILE_BYTES]
+        for (level, index), row in rows:
+            query = "INSERT INTO log_tiles VALUES(?, ?, ?) ON CONFLICT DO UPDATE SET hashes = excluded.hashes"
+            connection.execute(query, (level, index, row))
+        indices = range(state.size - len(texts), state.size)
+        roots = chain(repeat(None, len(texts) - 1), (state.root,))
+        found = zip(indices, hashes, texts, roots, strict=True)
+        connection.executemany("INSERT INTO log_entries VALUES(?, ?, ?, ?)", found)
+        query = "INSERT INTO log_index_recent SELECT value, ?2 + key FROM json_each(?1) ORDER BY value"
+        connection.execute(query, (_keys(hashes), indices.start))
         if indices.stop // _RECENT > indices.start // _RECENT:
             connection.execute("INSERT INTO log_index SELECT * FROM log_index_recent ORDER BY entry_key, idx")
             connection.execute("DELETE FROM log_index_recent")
-        state = _State(tail.range.size, tail.range.root)
-        connection.execute("UPDATE log_state SET size = ?, root = ?", (state.size, state.root))
         self._tail = state, tail
         return indices
+
+    def require_shown(self) -> None:
+        """Demand that the database has all that the log has shown, before it is served; raises ``silexium.shrunk``."""
+        shown = self.high_water.shown()  # before the snapshot, which then has what was shown by then
+        with self.database.read() as connection:
+            if shown is not None:
+                require_fit(shown, _state(connection).size, lambda size: self.root_in(connection, size))
 
     def sign_head(self, key: PrivateKey, now: int) -> SignedTreeHead:
         """Sign the log as it stands at ``now`` (Unix seconds); durable, in the high-water file, then returned.
@@ -337,22 +347,24 @@ class LogStore:
         return CompactRange.from_nodes(nodes.node, size).root
 
     def _require_size(self, size: int) -> None:
-        if size > self.size:
+        if size > self._size:  # what it was once: a log only grows
+            self._size = self.size
+        if size > self._size:
             raise NotFound("notfound.log", f"the log does not have {size} entries yet")
 
 
 def stored_identity(database: Database) -> NamedKey:
     """Whose log the database holds; raises ``notfound.log`` when it holds none yet."""
     with database.read() as connection:
-        row = connection.execute("SELECT origin, key FROM log_state").fetchone()
+        row = connection.execute("SELECT origin, key FROM log_identity").fetchone()
     if row is None:
         raise NotFound("notfound.log", f"{database.path} holds no log yet")
     return NamedKey(row[0], PublicKey(row[1]))
 
 
 def _state(connection: sqlite3.Connection) -> _State:
-    size, root = connection.execute("SELECT size, root FROM log_state").fetchone()
-    return _State(size, root)
+    row = connection.execute("SELECT idx + 1, root FROM log_entries ORDER BY idx DESC LIMIT 1").fetchone()
+    return _State(0, BLAKE3_TREE.empty_root) if row is None else _State(*row)
 
 
 def _tile(connection: sqlite3.Connection, tile: Tile) -> bytes:

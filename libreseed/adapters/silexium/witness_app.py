@@ -19,6 +19,7 @@ from starlette.routing import Route
 from libreseed import limits
 from libreseed.adapters.silexium.witness_store import WitnessStore
 from libreseed.errors import LibreSeedError, LocalFault, NotFound
+from libreseed.silexium.log_memory import HeadConflict
 from libreseed.silexium.witness_wire import SIZE_MEDIA_TYPE, origin_id, parse_add_checkpoint
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ async def _refusal(request: Request, error: Exception) -> Response:
         return _answer(409, f"{error.evidence['size']}\n", SIZE_MEDIA_TYPE)
     if error.reason == "silexium.fork":
         _LOG.critical("%s", error.message)
+        conflict = error.evidence.get("conflict")
+        if isinstance(conflict, HeadConflict) and conflict.first.size == conflict.second.size:
+            return _answer(409, f"{error.message} [{error.reason}]\n")
     if isinstance(error, NotFound):
         return _answer(404, f"{error.message} [{error.reason}]\n")
     status = _STATUS.get(error.reason, 503)

@@ -192,7 +192,7 @@ def test_sqlite_itself_refuses_to_take_back_or_to_change(tmp_path: Path) -> None
             "DELETE FROM log_sth",
             "UPDATE log_sth SET root = zeroblob(32)",
             "UPDATE log_sth SET timestamp = timestamp - 1",
-            "UPDATE log_state SET size = size - 1",
+            "UPDATE log_entries SET root = zeroblob(32) WHERE idx = 2",
         ):
             with pytest.raises(sqlite3.IntegrityError), store.database.write() as connection:
                 connection.execute(statement)
@@ -327,7 +327,7 @@ def test_recovery_takes_nothing_that_the_log_has_not_signed(tmp_path: Path) -> N
         ("INSERT INTO log_tiles VALUES(5, 5, x'00')", "there are not 3 tiles"),
         ("DELETE FROM log_index_recent WHERE idx = 5", "entry 5 is not in the index"),
         ("INSERT INTO log_index VALUES(1, 1)", "the index has more"),
-        ("UPDATE log_state SET root = zeroblob(32)", "the entries make a log of 600"),
+        ("UPDATE log_entries SET root = zeroblob(32) WHERE idx = 599", "the entries make a log of 600"),
         ("UPDATE log_sth SET root = zeroblob(32) WHERE size = 600", "the head of 600 entries has another root"),
         ("UPDATE log_sth SET signature = zeroblob(64) WHERE size = 300", "the head of 300 entries"),
         ("UPDATE log_sth SET timestamp = 1 WHERE size = 600", "older than a smaller"),
