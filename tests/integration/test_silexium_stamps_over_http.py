@@ -108,8 +108,8 @@ def test_a_server_with_embedded_authorities_lends_them_to_other_programs(tmp_pat
         (tmp_path / "file").write_bytes(b"hello")
         ots = [str(Path(sys.executable).with_name("ots")), "--no-cache", "-l", url]
         for line in (["stamp", "-m", "1", "-c", url, "file"], ["upgrade", "file.ots"]):
-            environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-            done = subprocess.run([*ots, *line], cwd=tmp_path, env=environment, capture_output=True, timeout=60)
+            there = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+            done = subprocess.run([*ots, *line], cwd=tmp_path, env=there, capture_output=True, check=False, timeout=60)
             assert done.returncode == 0, done.stderr.decode() + server.text()
         assert run("headers", "import", "--url", f"{url}headers", *place)["added"] == 1
     store = HeaderStore(tmp_path / "headers", REGTEST)
