@@ -172,7 +172,8 @@ class Publication:
 
     def sign(self, now: int) -> bool:
         """Sign the head if there is something to sign for; blocks. A process that died before it had signed is why this
-        asks the log itself."""
+        asks the log itself. Raises ``silexium.shrunk`` for a database that is behind what its log has shown."""
+        self._log.require_shown()
         head = self._log.head()
         if head is not None and head.size == self._log.size and now - head.timestamp < self._head_seconds:
             return False
