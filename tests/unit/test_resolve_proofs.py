@@ -322,6 +322,17 @@ def test_evidence_is_readable_and_stays(tmp_path: Path) -> None:
     assert memory.head == log.head()
 
 
+def test_one_second_entry_is_one_finding_however_the_log_grows(tmp_path: Path) -> None:
+    store, told = TrustMemory(tmp_path), {"known": str(H), "second": "{}", "release": str(RELEASE)}
+    log = MemoryLog(20)
+    paths = {
+        store.keep_second_entry(LOG, {**told, "sth": log.head(size).members(), "noticed": str(size)})
+        for size in range(10, 20)
+    }
+    assert len(paths) == 1
+    assert store.keep_second_entry(LOG, {**told, "second": "[]"}) not in paths
+
+
 def test_what_is_remembered_of_another_log_does_not_count(tmp_path: Path) -> None:
     store, log = TrustMemory(tmp_path), MemoryLog(10)
     assert store.keep(store.recall(LOG, RELEASE), LogMemory(log.head(at=LOGGED)), RELEASE, H)

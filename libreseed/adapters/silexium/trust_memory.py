@@ -31,6 +31,7 @@ __all__ = ["Remembered", "TrustMemory"]
 
 _ENTRY_PROTOCOL = "silexium-entry-seen-v1"
 _ENTRY_BYTES = 1024
+_PASSING = ("inclusion", "noticed", "source", "sth")  # of a finding: what does not make it another one
 _HOW_TO_CHECK = (
     "Both heads carry the log's own Ed25519 signature over 'cosignature/v1', LF, 'time <timestamp>', LF, and the "
     "checkpoint's three lines (origin, size, base64 root). With equal sizes and different roots nothing else is "
@@ -119,10 +120,10 @@ class TrustMemory:
         _write(self._entry_path(log, release), wire.canonical(members))
 
     def _evidence(self, log: NamedKey, what: str, members: Mapping[str, wire.JsonValue]) -> Path:
-        """One file per finding; the same finding again is the same file."""
+        """One file per finding; the same finding again, under whichever head, is the same file."""
         told = {"what": f"silexium.{what}", "log": log.name, "key": str(log.key), **members}
         data = (json.dumps(told, indent=2, ensure_ascii=True) + "\n").encode()
-        lasting = {name: value for name, value in told.items() if name not in ("noticed", "source")}
+        lasting = {name: value for name, value in told.items() if name not in _PASSING}
         path = self.root / "evidence" / f"{what}.{_name(log)}.{blake3(wire.canonical(lasting)).hexdigest()[:16]}.json"
         if not path.exists():
             _write(path, data)
