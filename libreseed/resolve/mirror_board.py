@@ -150,7 +150,7 @@ class MirrorBoard:
         if lacks.find(0, slow.left.start, slow.left.stop) < 0:
             return None
         slow.robbed = True
-        slow.mirror.robbed()
+        slow.mirror.robbed(now)
         return slow
 
     # --- choosing ----------------------------------------------------------------------------------------------------

@@ -103,9 +103,10 @@ class MirrorScore:
         if reason in _FOR_GOOD or self._strikes >= limits.MIRROR_STRIKES:
             self.drop(reason, message)
 
-    def robbed(self) -> None:
+    def robbed(self, now: float) -> None:
         """Somebody else had to finish what it was asked for, because it was slow."""
         self._robbed += 1
+        self.ready_at = max(self.ready_at, now + limits.MIRROR_ROB_SECONDS * 2**self._robbed)
         self.window = max(1, self.window // 4)
         if self._robbed >= limits.MIRROR_ROBBERIES:
             self.drop("source.mirror-slow", f"others had to finish {self._robbed} of its requests")

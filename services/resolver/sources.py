@@ -14,7 +14,7 @@ __all__ = ["sources_report"]
 
 def sources_report(fetch: ContentFetch, swarm_bytes: int, mirrors: MirrorAccess | None) -> dict[str, object]:
     """``peers`` and ``mirrors``: bytes by name. ``received``: all bytes of content, whatever became of them."""
-    peers = {_text(address): count for address, count in fetch.contributors.items() if count}
+    peers = {_text(address): count for address, count in fetch.watch.contributors.items() if count}
     scores = fetch.plan.mix.board.mirrors if fetch.plan.mix is not None else []
     documents = sum(source.received for source in (mirrors, fetch.mirrors) if source is not None)
     by_mirror = sum(score.received for score in scores) + documents

@@ -8,7 +8,7 @@ and file IO run in threads. Write order: a chunk is hashed from the disk, then j
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +20,10 @@ from libreseed.adapters.chunks.chunk_ledger import ChunkLedger, FetchTotals
 from libreseed.adapters.chunks.chunk_store import ChunkStore
 from libreseed.adapters.chunks.recovery import Findings, journal_for, store_of
 from libreseed.adapters.files.prefix_hash import PrefixHash
+from libreseed.adapters.resolving.arrivals import portion, verify_batch
 from libreseed.adapters.resolving.single_chunks import Salvage, SingleChunks
 from libreseed.adapters.resolving.store import Workspace
+from libreseed.adapters.resolving.swarm_watch import STATUS_S, SwarmWatch
 from libreseed.adapters.torrent.events import (
     Address,
     PeerBanned,
@@ -31,7 +33,7 @@ from libreseed.adapters.torrent.events import (
     TorrentError,
     TorrentEvent,
 )
-from libreseed.adapters.torrent.torrent import Torrent, TorrentStatus
+from libreseed.adapters.torrent.torrent import Torrent
 from libreseed.errors import ContentRejected, LocalFault
 from libreseed.ids import Sha256Digest
 from libreseed.resolve.engine import Resolution
@@ -39,8 +41,6 @@ from libreseed.resolve.fetch_plan import FetchPlan, Need
 from libreseed.resolve.journal import Kind, Origin
 from libreseed.resolve.piece_map import Chunk
 from libreseed.resolve.source_mix import SourceMix
-from libreseed.resolve.swarm_view import PeerOffer
-from libreseed.torrent.bitfield import unpack_bitfield
 from libreseed.torrent.layout import TorrentLayout
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ContentFetch"]
 
-_STATUS_S = 0.25  # between snapshots of the swarm while the fetch lasts
 _PREFIX_STEP = 4 * 2**20  # bytes of verified prefix that are worth a trip to a thread
-_BATCH_CHUNKS = 1638  # about 8 MiB: what one trip to a thread hashes at most
 
 
 class ContentFetch:
@@ -85,15 +83,12 @@ class ContentFetch:
         self._torrent = torrent
         self.mirrors = mirrors
         self._singles = SingleChunks(self.plan, space, layout, salvage)
-        self._heard = heard if heard is not None else set()  # grows while peers are looked up
+        self.watch = SwarmWatch(self.plan, heard if heard is not None else set())
         self._on_chunks = on_chunks
         self._on_step = on_step
-        self.contributors: dict[Address, int] = {}
         self._store: ChunkStore | None = None
         self._pending: list[tuple[Kind, range]] = []  # chunks of finished pieces
         self._probes: list[tuple[Kind, range]] = []  # chunks of failed pieces
-        self._addresses: set[Address] = set()
-        self._sources = 0  # addresses that the plan knows of
         self._news = trio.Event()
         self._opened = trio.Event()  # the chunk map is here
         self._work = trio.Event()
@@ -237,43 +232,21 @@ class ContentFetch:
     async def _status_loop(self, torrent: Torrent) -> None:
         """The swarm can't be subscribed to: look at it as long as the fetch lasts."""
         while True:
-            await self._look(torrent)
+            await self.watch.look(torrent)
             self._wake()
-            await trio.sleep(_STATUS_S)
-
-    async def _look(self, torrent: Torrent) -> TorrentStatus:
-        status = await torrent.status()
-        offers = [PeerOffer(peer.address, peer.have, peer.downloaded) for peer in status.peers]
-        self._addresses = {peer.address for peer in status.peers}
-        self.contributors.update((peer.address, peer.downloaded) for peer in status.peers)
-        if len(self._heard) > self._sources:
-            self._sources = len(self._heard)
-            self.plan.source_heard(trio.current_time())
-        if self.plan.swarm.banned:
-            # A ban closes more connections than the peer's own; nobody without fault may stay away because of it.
-            others = (self._heard | self.contributors.keys()) - self.plan.swarm.banned
-            self.plan.swarm.heard_of(others)
-            torrent.connect(others - self._addresses)
-        self.plan.swarm.update(offers, self.plan.owed(), trio.current_time())
-        if self.plan.mix is not None:
-            self.plan.mix.begun(await torrent.begun())
-            self.plan.mix.update(trio.current_time())
-        return status
+            if self.mirrors is not None and self.watch.leeching:
+                await self._give_back()
+            await trio.sleep(STATUS_S)
 
     async def look(self) -> None:
-        """Bring ``contributors`` up to date."""
+        """Bring ``watch.contributors`` up to date."""
         if self._torrent is not None:
-            await self._look(self._torrent)
+            await self.watch.look(self._torrent)
 
     async def until_shared(self) -> None:
         """Return once no connected peer lacks a piece of the .tgz, or none is left."""
-        torrent = self._torrent
-        while torrent is not None:
-            status = await self._look(torrent)
-            flags = [unpack_bitfield(peer.have, status.pieces) for peer in status.peers if peer.have]
-            if all(all(have[piece] for piece in self._layout.tgz.pieces) for have in flags):
-                return
-            await trio.sleep(_STATUS_S)
+        if self._torrent is not None:
+            await self.watch.until_shared(self._torrent)
 
     def _step_done(self, step: int) -> None:
         if self._on_step is not None:
@@ -291,9 +264,9 @@ class ContentFetch:
             self._work = trio.Event()
             while (self._pending or self._probes) and self._store is not None:
                 self._busy = True
-                batch, self._pending = _portion(self._pending)
+                batch, self._pending = portion(self._pending)
                 probes, self._probes = self._probes, []
-                results = await trio.to_thread.run_sync(_verify_batch, self._store, batch + probes)
+                results = await trio.to_thread.run_sync(verify_batch, self._store, batch + probes)
                 with self.ledger.together():
                     for kind, chunks, flags in results[: len(batch)]:
                         self.plan.chunks_bad(kind, [chunks[at] for at, flag in enumerate(flags) if not flag])
@@ -323,7 +296,7 @@ class ContentFetch:
 
     def _report(self) -> None:
         if self._on_chunks is not None:
-            self._on_chunks(self.plan.verified.data.count(1), len(self._addresses))
+            self._on_chunks(self.plan.verified.data.count(1), len(self.watch.connected))
 
     # --- decisions ---------------------------------------------------------------------------------------------------
     async def _decide_loop(self, nursery: trio.Nursery) -> None:
@@ -366,9 +339,7 @@ class ContentFetch:
         self.plan.readmitted(addresses, trio.current_time())
         await torrent.want(self.plan.priorities())
         # Taking back means joining the swarm anew, so everybody else who was ever seen is named, too.
-        await torrent.readmit(
-            [*addresses, *((self._heard | self.contributors.keys()) - self.plan.swarm.banned - set(addresses))]
-        )
+        await torrent.readmit([*addresses, *(self.watch.everybody() - self.plan.swarm.banned - set(addresses))])
 
     async def _decode(self) -> None:
         """Step 6: decode what lacks from parity, in place; every byte is verified before and after."""
@@ -390,21 +361,14 @@ class ContentFetch:
 
     async def _ask_for_chunks(self, wants: tuple[Chunk, ...]) -> None:
         """Salvage: single chunks from peers whose pieces failed, and for pieces of which the rest is here."""
-        found = await self._singles.ask(self._resolution.map, _given(self._store), wants, self._callable)
+        found = await self._singles.ask(self._resolution.map, _given(self._store), wants, self.watch.callable)
         for kind in Kind:
             chunks = sorted(chunk for found_kind, chunk in found if found_kind is kind)
             self._count(kind, Origin.PEER, chunks, b"\1" * len(chunks))
-        self._singles.done(wants, self._callable(), trio.current_time())
+        self._singles.done(wants, self.watch.callable(), trio.current_time())
         await self._give_back()
         self._report()
         self._wake()
-
-    def _callable(self) -> list[Address]:
-        """Every address that may answer a call: where peers are known to listen before where they come from."""
-        banned = self.plan.swarm.banned
-        seen = [*sorted(banned), *self._addresses, *self.contributors]
-        heard = sorted(self._heard, key=lambda address: address not in self.contributors and address not in banned)
-        return list(dict.fromkeys([*heard, *seen]))
 
     async def _give_back(self) -> None:
         """Pieces that chunks and parity completed go to the session, which offers them to the swarm."""
@@ -418,21 +382,6 @@ class ContentFetch:
             span = self._layout.span(piece)
             data = await trio.to_thread.run_sync(_read_at, path, span.offset, span.length)
             self._torrent.give(piece, data)
-
-
-def _portion(pending: list[tuple[Kind, range]]) -> tuple[list[tuple[Kind, range]], list[tuple[Kind, range]]]:
-    """The runs for one trip to a thread, and the rest."""
-    chunks = 0
-    for index, (_, run) in enumerate(pending):
-        chunks += len(run)
-        if chunks >= _BATCH_CHUNKS:
-            return pending[: index + 1], pending[index + 1 :]
-    return pending, []
-
-
-def _verify_batch(store: ChunkStore, batch: Sequence[tuple[Kind, range]]) -> list[tuple[Kind, range, bytearray]]:
-    data = iter(store.verify_data_runs([run for kind, run in batch if kind is Kind.DATA]))
-    return [(kind, run, next(data) if kind is Kind.DATA else store.verify_parity(run)) for kind, run in batch]
 
 
 def _read_at(path: Path, offset: int, length: int) -> bytes:

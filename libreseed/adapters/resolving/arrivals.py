@@ -1,0 +1,30 @@
+"""Chunks of finished pieces on their way to a verdict: how many go to a thread at once, and what the thread does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from libreseed.adapters.chunks.chunk_store import ChunkStore
+from libreseed.resolve.journal import Kind
+
+__all__ = ["portion", "verify_batch"]
+
+_BATCH_CHUNKS = 1638  # about 8 MiB: what one trip to a thread hashes at most
+
+Runs = list[tuple[Kind, range]]
+
+
+def portion(pending: Runs) -> tuple[Runs, Runs]:
+    """The runs for one trip to a thread, and the rest."""
+    chunks = 0
+    for index, (_, run) in enumerate(pending):
+        chunks += len(run)
+        if chunks >= _BATCH_CHUNKS:
+            return pending[: index + 1], pending[index + 1 :]
+    return pending, []
+
+
+def verify_batch(store: ChunkStore, batch: Sequence[tuple[Kind, range]]) -> list[tuple[Kind, range, bytearray]]:
+    """Judge every run by what is on the disk; blocks."""
+    data = iter(store.verify_data_runs([run for kind, run in batch if kind is Kind.DATA]))
+    return [(kind, run, next(data) if kind is Kind.DATA else store.verify_parity(run)) for kind, run in batch]
