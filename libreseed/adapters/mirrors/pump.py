@@ -69,10 +69,10 @@ class Pump:
         while self._left and not self._stopped:
             count = self._link.receive_now(self._memory[self._filled : self._filled + self._left])
             if count is None:
-                if self._link.wait(_PAUSE_S):
-                    continue
-                self._judge_filled(whole=False)
-                if not self._link.wait(deadline - time.monotonic()) and not self._stopped:
+                if not self._link.wait(_PAUSE_S):
+                    self._judge_filled(whole=False)
+                    self._link.wait(deadline - time.monotonic())
+                if time.monotonic() > deadline:
                     raise TransportFault("http.timeout", f"{self._link.name} gave no chunk for {silence_s:g} s")
                 continue
             before, self._filled = self._filled, self._filled + count
