@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ __all__ = ["Wellbeing", "key_members"]
 _ROUTES = frozenset(
     ("install", "resolve", "update", "health", "keys", "checkpoint", "tile", "entries", "bundle", "metrics")
 )
+_COUNT_SECONDS = 5.0
 _STALE = 3  # intervals without a new head, after which something is wrong
 
 
@@ -34,6 +36,8 @@ class Wellbeing:
     pump: Pump
     connections: Connections
     answered: Counter[tuple[str, int]] = field(default_factory=Counter)
+    _counts: dict[ReleaseState, int] = field(default_factory=dict)
+    _counted: float = -_COUNT_SECONDS
 
     def keys(self) -> dict[str, object]:
         """The log's key, the server's, and every key that releases are taken from."""
@@ -49,7 +53,7 @@ class Wellbeing:
     def health(self, served: Served | None) -> Health:
         """Not well: no head, a head that should have been signed anew, or a publication that stands still."""
         now, fault = wall_clock(), self.pump.fault
-        counts = self.office.catalogue.counts()
+        counts = self._release_counts()
         waiting = sum(counts[state] for state in (ReleaseState.STAGED, ReleaseState.PENDING, ReleaseState.COMPLETE))
         old = served is None or now - served.head.timestamp > _STALE * self.office.site.head_seconds + 60
         members: dict[str, object] = {
@@ -65,8 +69,14 @@ class Wellbeing:
         """The text that Prometheus reads."""
         return "".join(f"{line}\n" for line in self._lines(served))
 
+    def _release_counts(self) -> dict[ReleaseState, int]:
+        """Counting goes over all releases, so it is not done for every question."""
+        if time.monotonic() - self._counted > _COUNT_SECONDS:
+            self._counts, self._counted = self.office.catalogue.counts(), time.monotonic()
+        return self._counts
+
     def _lines(self, served: Served | None) -> Iterator[str]:
-        counts = self.office.catalogue.counts()
+        counts = self._release_counts()
         yield from _family("releases", "gauge", "releases by state", {f'state="{k}"': v for k, v in counts.items()})
         figures: list[tuple[str, str, str, float]] = [
             ("tree_size", "gauge", "entries under the served head", served.head.size if served else 0),

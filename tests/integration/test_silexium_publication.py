@@ -166,6 +166,17 @@ def attestation_of(here: Workshop) -> bytes:
     return found.attestations[0]
 
 
+async def test_what_is_logged_leaves_nothing_in_the_queue_of_stamps(shop: Shop) -> None:
+    async with workshop(shop) as here:
+        await here.publish(now())
+        with here.office.database.read() as connection:
+            for table in ("stamp_messages", "stamp_jobs"):
+                assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+        found = here.office.catalogue.find(HELLO)
+        assert found is not None
+        assert [(len(stamps.tsa), len(stamps.ots)) for stamps in found.stamps] == [(1, 1)] * 3
+
+
 async def test_a_quiet_log_signs_its_head_anew(shop: Shop) -> None:
     async with workshop(shop) as here:
         await here.publish(now())

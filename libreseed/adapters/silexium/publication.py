@@ -26,7 +26,7 @@ from libreseed.adapters.silexium.catalogue import Catalogue, Progress, ReleaseSt
 from libreseed.adapters.silexium.log_store import LogStore
 from libreseed.adapters.silexium.stamp_queue import StampStatus, forget_stamps, want_stamps
 from libreseed.adapters.silexium.stamping import Stamping, StampRefusal
-from libreseed.errors import ProofRejected
+from libreseed.errors import NotFound, ProofRejected
 from libreseed.ids import Blake3Digest, ReleaseId
 from libreseed.keys.ed25519 import PrivateKey
 from libreseed.silexium.bitcoin_headers import HeaderSource
@@ -112,7 +112,10 @@ class Publication:
             last = batch[-1].number
 
     def _judge(self, release: Progress, policy: SilexiumPolicy, now: int, done: Advanced, waits: list[int]) -> None:
-        found = [self._stamping.queue.status(data) for data in release.attestations]
+        try:
+            found = [self._stamping.queue.status(data) for data in release.attestations]
+        except NotFound:  # another server has logged it meanwhile
+            return
         if not all(status.suffices(policy.time.tsa_threshold) for status in found):
             return
         patient_until = release.staged_at + self._patience
@@ -167,6 +170,7 @@ class Publication:
                 indices = self._log.append_in(connection, [release.entry or b"" for release in batch])
                 for release, index in zip(batch, indices, strict=True):
                     self._catalogue.mark_logged(connection, release.number, index)
+                    forget_stamps(connection, release.attestations)  # the catalogue has them now
                     forget_stamps(connection, release.attestations)  # frozen with the entry; nobody else asks
         return [release.release for release in batch]
 

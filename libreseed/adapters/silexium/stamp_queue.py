@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from libreseed import limits
 from libreseed.adapters.silexium.database import Database, Schema
-from libreseed.errors import NotFound, ProofRejected
+from libreseed.errors import NotFound, ProofRejected, UsageFault
 from libreseed.silexium.stamp_job import JobState, StampJob, StampKind
 
 __all__ = ["STAMP_SCHEMA", "StampQueue", "StampStatus", "forget_stamps", "want_stamps"]
@@ -92,7 +92,10 @@ def forget_stamps(connection: sqlite3.Connection, attestations: Iterable[bytes])
 
 
 class StampQueue:
-    """The rows of one database; ``services`` are those that may be asked now: jobs of others wait untouched."""
+    """The rows of one database; ``services`` are those that may be asked now: jobs of others wait untouched.
+
+    Raises :class:`UsageFault` (``config.stamps``) for too many services, or one that is listed twice.
+    """
 
     def __init__(self, database: Database, services: Sequence[tuple[StampKind, str]]) -> None:
         self.database = database
@@ -102,7 +105,8 @@ class StampQueue:
         self._names = [str(text) for service in self.services for text in service]
         kinds = [kind for kind, _ in self.services]
         if len(set(self.services)) != len(kinds) or max(map(kinds.count, StampKind)) > limits.STAMPS_PER_KIND:
-            raise AssertionError(f"at most {limits.STAMPS_PER_KIND} services of a kind, each once")
+            message = f"at most {limits.STAMPS_PER_KIND} authorities and as many calendars, each once"
+            raise UsageFault("config.stamps", message)
 
     def want(self, attestations: Iterable[bytes], now: int) -> None:
         """As :func:`want_stamps`, in a transaction of its own."""
