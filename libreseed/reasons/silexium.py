@@ -133,7 +133,7 @@ ROWS: tuple[Reason, ...] = (
     *rows(Exit.NOT_FOUND, "Hand the attestation in first; stamps are only kept of what was.", "silexium.not-queued"),
     *rows(
         Exit.CONFIGURATION,
-        "Name more time stamp authorities or calendars, or demand fewer stamps.",
+        "Name as many time stamp authorities and calendars as are demanded, and each once.",
         "config.stamps",
     ),
     *rows(

@@ -31,6 +31,7 @@ from services.silexium.policy import policy_table
 from services.silexium.stamp_sources import open_stamp_sources
 from tests.bitcoin_node_support import node_app, serving
 from tests.silexium_server_support import Shop, run, starting
+from tests.unit.silexium.test_header_store import mined
 
 pytestmark = pytest.mark.integration
 GONE = "http://127.0.0.1:9"
@@ -39,7 +40,7 @@ GONE = "http://127.0.0.1:9"
 def configure(shop: Shop, world: EmbeddedWorld, good: str, node: str) -> Path:
     """The settings of a server that relies on others; one authority and one calendar of two are not there."""
     config = shop.server / "silexium.toml"
-    lines = [line for line in config.read_text().splitlines() if not line.startswith("embedded")]
+    lines = [line for line in config.read_text().splitlines()[:5] if not line.startswith("embedded")]
     lines += ['headers = "headers"', f'headers-from = {{ rpc = "{node}", cookie = "{shop.server}/cookie" }}']
     lines += [f'calendars = ["{GONE}", {{ url = "{good}", redeemed-at = ["https://*.example.org"] }}]']
     lines += ["patience-seconds = 1"]
@@ -99,6 +100,27 @@ async def test_a_release_is_logged_with_stamps_from_elsewhere_though_half_of_the
         assert release.times[0].height == 2
 
 
+async def test_a_node_that_is_gone_or_lies_is_told_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = embedded_world(tmp_path / "world")
+    shop = Shop.make(tmp_path / "shop")
+    lies = bytearray(mined(20))
+    lies[800] ^= 1
+    async with AsyncExitStack() as stack:
+        node = await stack.enter_async_context(serving(node_app(lambda: bytes(lies))))
+        for place, reason in ((GONE, "http.unreachable"), (node, "silexium.header-link")):
+            configure(shop, world, GONE + "9", place)
+            office = stack.enter_context(open_office(shop.site()))
+            stamps = await open_stamp_sources(office, stack)
+            assert stamps.feed is not None
+            caplog.clear()
+            await stamps.feed.step(world.clock())
+            assert [record.levelname for record in caplog.records if record.name == "libreseed.silexium"] == ["WARNING"]
+            assert reason in caplog.text
+    assert HeaderStore(shop.server / "headers", REGTEST).record.count == 0
+
+
 def test_a_server_with_embedded_authorities_lends_them_to_other_programs(tmp_path: Path) -> None:
     shop = Shop.make(tmp_path / "shop")
     with starting(shop) as server:
@@ -123,6 +145,7 @@ def test_a_server_with_embedded_authorities_lends_them_to_other_programs(tmp_pat
         (("headers-from = { rpc", "headers-from = { ftp"), "config.value"),
         (("https://*.example.org", "https://*.example.org"), None),
         ((GONE, "not a url"), "http.url"),
+        ((f'["{GONE}",', f'["{GONE}", "{GONE}",'), "config.stamps"),
         (('[[time.tsas]]\nname = "gone"', '[[time.tsas]]\nname = "renamed"'), "config.value"),
     ],
 )

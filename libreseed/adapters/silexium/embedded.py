@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from libreseed.adapters.files.durable import durable_create, publish_directory, staging_directory
+from libreseed.adapters.files.durable import durable_create, publish_directory, remove_leftovers, staging_directory
 from libreseed.adapters.files.oserrors import from_oserror
 from libreseed.adapters.silexium.database import Database, Schema, open_database
 from libreseed.errors import LibreSeedError, LocalFault, Malformed
@@ -219,6 +219,7 @@ class EmbeddedWorld:
 
 def _create(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder.parent)  # of a process that was killed here; there is a key in it
     with staging_directory(folder.parent) as staging:
         root, leaf, key = _certificates()
         durable_create(staging / "tsa-root.pem", root)

@@ -154,6 +154,14 @@ def test_two_that_make_one_world_at_once_end_up_in_the_same(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["world"]
 
 
+def test_what_a_kill_left_half_made_is_removed_with_its_key(tmp_path: Path) -> None:
+    half = tmp_path / ".libreseed-staging-0123456789abcdef"
+    half.mkdir()
+    (half / "tsa.key").write_bytes(b"a key that nobody knows of")
+    make(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["world"]
+
+
 def test_an_address_that_promises_cannot_name_is_not_taken(tmp_path: Path) -> None:
     world = make(tmp_path)
     world.reachable_at("http://127.0.0.1:8440/embedded/")

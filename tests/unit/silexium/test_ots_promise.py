@@ -10,7 +10,14 @@ import pytest
 from libreseed import limits
 from libreseed.errors import ProofRejected
 from libreseed.silexium.bitcoin_headers import REGTEST, HeaderChain, mine_header
-from libreseed.silexium.ots import BitcoinAttestation, PendingAttestation, parse_ots, write_timestamp
+from libreseed.silexium.embedded_calendar import aggregate, anchor
+from libreseed.silexium.ots import (
+    BitcoinAttestation,
+    PendingAttestation,
+    parse_ots,
+    parse_timestamp,
+    write_timestamp,
+)
 from libreseed.silexium.ots_promise import confirmed, join, open_promise, promised, submission
 
 DIGEST, NONCE = hashlib.sha256(b"an attestation").digest(), bytes(16)
@@ -90,6 +97,23 @@ def test_the_earliest_block_that_the_headers_confirm_is_the_proof() -> None:
         confirmed(proofs[0], DIGEST, orphaned)
     assert refusal.value.reason == "silexium.header-root"
     assert confirmed(proofs[1], DIGEST, orphaned)[1] == 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 13])
+def test_a_round_of_several_digests_shares_one_commitment(count: int) -> None:
+    digests = [hashlib.sha256(b"%d" % number).digest() for number in range(count)]
+    nonces = [bytes([number]) * 16 for number in range(count)]
+    taken = aggregate(digests, nonces, uri=URI, key=bytes(32), now=1_790_000_000)
+    for digest, answer in zip(digests, taken.answers, strict=True):
+        (path,) = parse_timestamp(answer, digest)
+        assert path.end == PendingAttestation(taken.commitment, URI)
+    chain = Mined.over().chain
+    mined = anchor(digests, chain, now=1296688602 + 600)
+    chain.extend(mined.header, now=2**32)
+    for digest, rest in mined.timestamps:
+        (path,) = parse_timestamp(rest, digest)
+        assert isinstance(path.end, BitcoinAttestation)
+        assert chain.attested_time(1, path.end.merkle_root) == 1296688602 + 600
 
 
 def test_no_more_blocks_than_a_bundle_may_hold_are_tried() -> None:
