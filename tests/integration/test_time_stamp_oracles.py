@@ -207,6 +207,19 @@ async def test_a_node_that_switches_to_a_stronger_branch_is_followed(tmp_path: P
     assert (tmp_path / "headers-regtest.bin").read_bytes() == branches[0]
 
 
+async def test_a_store_that_begins_late_is_filled_from_a_node(tmp_path: Path) -> None:
+    data = mined(40)
+    pin = (20, hashlib.sha256(hashlib.sha256(data[20 * 80 : 21 * 80]).digest()).digest())
+    store, now = HeaderStore(tmp_path, REGTEST, [pin]), 1_800_000_000
+    async with serving(node_app(lambda: data)) as node, HttpClient(LOCAL) as client:
+        with pytest.raises(UsageFault) as refusal:
+            await import_url(store, client, node + "/rest/headers/8/{hash}.bin", now=now, base=16)
+        assert refusal.value.reason == "usage"
+        assert await import_from_node(store, BitcoinNode(client, node, "u:p"), now=now, base=16) == 25
+        assert await import_url(store, client, node + "/rest/headers/8/{hash}.bin", now=now, base=16) == 0
+    assert (store.record.base, store.record.tip) == (16, 40)
+
+
 async def test_headers_are_followed_over_a_nodes_rest_interface(tmp_path: Path) -> None:
     data = mined(30)
     store, now = HeaderStore(tmp_path, REGTEST), 1_800_000_000

@@ -54,6 +54,8 @@ async def import_url(
     what follows the last header at hand.
     """
     if HASH_PLACE in url:
+        if base and not store.record.count:
+            raise UsageFault("usage", "an empty store follows a URL with {hash} from the genesis block on only")
         return await _follow_url(store, client, url, now, progress)
     with _scratch(store) as file:
         async with client.stream(url, most=_MOST) as stream:
