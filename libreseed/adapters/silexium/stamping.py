@@ -3,7 +3,7 @@
 :meth:`Stamping.advance` does what is due and says when to come again. Each service has one task of its own, so a
 slow or lying one holds up nobody else; a service that cannot be reached is left alone for a while with all its jobs.
 Every refusal is recorded with its reason and the job tried again later; nothing is ever given up, and nothing
-unverified counts. A token must also be of about now: one that is far back would prove what its authority chooses.
+unverified counts. A token must also be of about now: one that is far off would prove what its authority chooses.
 
 Time is an argument. Specification: ``silexium-time.md``, 4.
 """
@@ -204,7 +204,7 @@ class Stamping:
 
 def _check_token(question: TimeStampRequest, response: bytes, service: TimeStampService, now: int) -> None:
     stamp = question.accept(response, (service.trusted,), now=now)
-    if stamp.time < now - limits.CLOCK_SKEW_SECONDS:
+    if abs(stamp.time - now) > limits.CLOCK_SKEW_SECONDS:  # accuracy added: a vague one would spoil the order of things
         evidence = {"stamped": stamp.time, "now": now}
-        message = f"{stamp.tsa} stamps what it sees now with a time long past"
+        message = f"{stamp.tsa} stamps what it sees now with another time, or with no accuracy to speak of"
         raise ProofRejected("silexium.time-order", message, evidence=evidence)

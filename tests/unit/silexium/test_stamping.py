@@ -17,6 +17,7 @@ from libreseed.adapters.silexium.embedded import embedded_world
 from libreseed.adapters.silexium.embedded_services import EmbeddedTimeStampService
 from libreseed.adapters.silexium.stamping import Stamping
 from libreseed.errors import NotFound, ProofRejected, TransportFault, UsageFault
+from libreseed.silexium import embedded_tsa
 from libreseed.silexium.bitcoin_headers import REGTEST, HeaderChain, mine_header
 from libreseed.silexium.embedded_tsa import EMBEDDED_POLICY
 from libreseed.silexium.ots import BitcoinAttestation, PendingAttestation, parse_ots, write_ots, write_timestamp
@@ -322,6 +323,11 @@ async def test_an_answer_that_is_no_time_stamp_is_refused(bench: Bench, body: by
 
 async def test_an_authority_that_backdates_is_refused(bench: Bench) -> None:
     await refused(bench, embedded_answer(bench, nothing, now=NOW - 3600), "silexium.time-order")
+
+
+async def test_an_authority_that_is_vague_beyond_use_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded_tsa, "_ACCURACY_SECONDS", 10**6)
+    await refused(bench, embedded_answer(bench, nothing), "silexium.time-order")
 
 
 async def test_an_authority_that_postdates_is_refused(bench: Bench) -> None:
