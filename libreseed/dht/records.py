@@ -34,6 +34,7 @@ __all__ = [
     "manifest_salt",
     "minimal_from_item",
     "name_discovery_target",
+    "newest_first",
     "parse_dht_record",
     "parse_index",
 ]
@@ -130,7 +131,7 @@ def build_index(
             raise RecordRejected("index.name", f"{minimal.release} is no release of {name}")
         if minimal.pubkey != key.public:
             raise RecordRejected("index.key", f"{minimal.release} was signed by another key than the index")
-    versions = _newest_first({minimal.release.version for minimal in chosen})
+    versions = newest_first({minimal.release.version for minimal in chosen})
     if not versions:
         raise RecordRejected("index.versions", "an index names at least one version")
     value = _index_value(name, versions)
@@ -176,7 +177,7 @@ def index_from_item(item: SignedItem) -> ReleaseIndex:
         raise _as_record(error, "index") from error
     if item.salt != index_salt(name):
         raise RecordRejected("index.name", f"an index of {name} under another name's salt")
-    if not versions or len(set(versions)) != len(versions) or versions != _newest_first(set(versions)):
+    if not versions or len(set(versions)) != len(versions) or versions != newest_first(set(versions)):
         raise RecordRejected(
             "index.versions", "versions are unique and ordered newest first, and there is at least one"
         )
@@ -221,7 +222,7 @@ def _index_value(name: PackageName, versions: tuple[Version, ...]) -> bytes:
     return bencode.encode(wire.canonical(fields))
 
 
-def _newest_first(versions: set[Version]) -> tuple[Version, ...]:
+def newest_first(versions: set[Version]) -> tuple[Version, ...]:
     """By SemVer precedence, falling; versions that differ in build metadata only are ordered by their text."""
     from semantic_version import Version as Precedence
 

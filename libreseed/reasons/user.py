@@ -16,4 +16,9 @@ ROWS: tuple[Reason, ...] = (
     *rows(Exit.NOT_FOUND, "Name a directory that exists.", "demo.directory"),
     *rows(Exit.NOT_FOUND, "'libreseed list' shows what is installed.", "notfound.installed"),
     *rows(Exit.NOT_FOUND, "'libreseed trust list' shows the pins.", "notfound.pin"),
+    *rows(
+        Exit.NOT_FOUND,
+        "Check the spelling, or name another DHT node with --bootstrap: a publisher's seeders announce the name.",
+        "notfound.name",
+    ),
 )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -41,7 +40,6 @@ _EXAMPLES = """\
   libreseed-resolve hello@1.0.0 --no-silexium --publisher ed25519:KEY   this key's word alone, for this run
   libreseed-resolve hello@1.0.0 --out ./vendor --json           into ./vendor/hello@1.0.0, report as JSON
 """
-_PUBLIC_BOOTSTRAP = "router.bittorrent.com:6881 dht.libtorrent.org:25401 router.utorrent.com:6881"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -173,46 +171,13 @@ def _refuse_unsupported(args: argparse.Namespace) -> None:
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    from libreseed.adapters.command.settings import (
-        Setting,
-        boolean,
-        default_directory,
-        endpoint,
-        file_path,
-        list_of,
-        load_settings,
-        seconds,
-        text,
-    )
+    from libreseed.adapters.resolving.resolver_settings import load_resolver_settings
 
-    usual_policy = default_directory("config") / "policy.toml"
-    schema = (
-        Setting("store", file_path),
-        Setting("bootstrap", list_of(endpoint), list_of(endpoint)(_PUBLIC_BOOTSTRAP)),
-        Setting("listen", list_of(endpoint), list_of(endpoint)("0.0.0.0:0 [::]:0")),
-        Setting("policy", file_path, usual_policy if usual_policy.exists() else None),
-        Setting("silexium", list_of(text), ()),
-        Setting("mirrors", list_of(_mirror_url), ()),
-        Setting("ca-file", file_path),
-        Setting("private-redirects", boolean, False),
-        Setting("timeout", seconds, math.inf),
-    )
-    config = args.config
-    if config is None:
-        usual = default_directory("config") / "resolver.toml"
-        config = usual if usual.exists() else None
     flags = {name: getattr(args, name) for name in ("store", "bootstrap", "policy", "silexium", "timeout")}
     if flags["bootstrap"] == ["none"]:  # mirrors and --peer alone
         flags["bootstrap"] = []
     flags |= {"mirrors": args.mirror, "ca-file": args.ca_file, "private-redirects": args.private_redirects}
-    return load_settings(schema, config=config, flags=flags)
-
-
-def _mirror_url(value: object) -> str:
-    from libreseed.adapters.command.settings import text
-    from libreseed.adapters.http.redirects import parse_base_url
-
-    return parse_base_url(text(value))
+    return load_resolver_settings(args.config, flags)
 
 
 def _policy(path: Path | None) -> Any:

@@ -18,6 +18,9 @@ from libreseed.adapters.command.console import CommandParser, Report, add_json_f
 from libreseed.errors import NotFound, UsageFault
 from libreseed.reasons import Exit
 
+from .doctor import add_parser as add_doctor
+from .search import add_parser as add_search
+from .update import add_parser as add_update
 from .verify import add_parser as add_verify
 
 if TYPE_CHECKING:
@@ -33,7 +36,10 @@ _EXAMPLES = """\
   libreseed trust add hello ed25519:KEY            believe this publisher for the name hello
   libreseed install hello@1.0.0                    find, download, verify and install it
   libreseed verify --bundle hello@1.0.0.silexium.json --explain
+  libreseed search hello                           who publishes what under that name
+  libreseed update                                 newer versions of what is installed
   libreseed list                                   what is installed
+  libreseed doctor                                 is everything here as it should be
 """
 
 
@@ -61,6 +67,9 @@ def _parser() -> CommandParser:
     _add_uninstall(verbs)
     _add_trust(verbs)
     add_verify(verbs)
+    add_search(verbs)
+    add_update(verbs)
+    add_doctor(verbs)
     return parser
 
 
