@@ -102,9 +102,8 @@ class SourceMix:
     def verdict(self, peers: int) -> TransportFault:
         """Why neither ``peers`` peers nor the mirrors can complete it: what is wrong with each mirror."""
         why = {one.url: one.why or one.last_fault or "lacks what is missing" for one in self.board.mirrors}
-        message = f"{peers} peers and {len(why)} mirrors do not give what is lacking; " + "; ".join(
-            f"{url}: {text}" for url, text in why.items()
-        )
+        said = "; ".join(f"{url}: {text}" for url, text in why.items())
+        message = f"neither peers ({peers} found) nor mirrors give what is lacking; {said}"
         return TransportFault("source.incomplete", message, evidence={"peers": peers, "mirrors": why})
 
     def wake_at(self, now: float) -> float | None:

@@ -76,15 +76,19 @@ def _parser() -> CommandParser:
 def _add_demo(verbs: argparse._SubParsersAction[CommandParser]) -> None:
     verb = verbs.add_parser("demo", help="package, seed, resolve, damage and repair on loopback", description=_DEMO)
     verb.add_argument("directory", nargs="?", type=Path, help="what to package (default: LibreSeed's own sources)")
+    verb.add_argument(
+        "--mirror", action="store_true", help="instead: a dead swarm, two damaged mirrors and one that lies"
+    )
     verb.add_argument("--keep", type=Path, metavar="DIR", help="play in DIR, which must not exist, and keep everything")
     add_json_flag(verb)
     verb.set_defaults(body=_demo)
 
 
 _DEMO = """\
-The whole main job with real files, real daemons and a real DHT, on loopback addresses only: packages a directory, seeds
-it from two daemons, resolves it, kills one seeder and damages the other one's disk, resolves it again by repairing,
-lets the damaged seeder heal, and shows what is refused. Exits non-zero if anything is not as claimed."""
+The whole main job with real files, real daemons and a real DHT, on loopback addresses only: packages a directory, has
+it attested and logged, seeds it from two daemons, resolves it with every proof, kills one seeder and damages the other
+one's disk, resolves it again by repairing, lets the damaged seeder heal, and shows what is refused. Exits non-zero if
+anything is not as claimed."""
 
 
 def _demo(args: argparse.Namespace) -> Report:
@@ -98,7 +102,12 @@ def _demo(args: argparse.Namespace) -> Report:
     story = Story(None if args.json else sys.stdout)
     with _place(args.keep) as root:
         options = DemoOptions(args.directory and args.directory.resolve(), root)
-        trio.run(run_demo, options, story)
+        if args.mirror:
+            from .mirror_demo import run_mirror_demo
+
+            trio.run(run_mirror_demo, options, story)
+        else:
+            trio.run(run_demo, options, story)
     return _verdict(story)
 
 

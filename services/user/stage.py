@@ -23,6 +23,7 @@ from libreseed.errors import ContentRejected
 __all__ = ["Outcome", "Stage"]
 
 _MODULES = {
+    "mirror": "libreseed_services.mirror.cli",
     "packager": "libreseed_services.packager.cli",
     "seeder": "libreseed_services.seeder.cli",
     "resolve": "libreseed_services.resolver.cli",
