@@ -156,7 +156,7 @@ async def _attest(scene: _Scene) -> AsyncIterator[Notary]:
         )
         story.aside("it would be with others' stamps, but these stamps prove nothing about whoever runs it.")
         table = {**await notary.policy(), "demand": "required", "sources": [notary.url]}
-        policy = {"patience-seconds": 3, "silexium": table}
+        policy = {"patience-seconds": 3, "peer-silence-seconds": 3, "silexium": table}
         (stage.root / "policy.json").write_text(json.dumps(policy), encoding="utf-8")
         await _verify_alone(scene)
         yield notary
