@@ -5,10 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import trio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from libreseed.adapters.http.client import HttpClient, HttpClientOptions
 from libreseed.adapters.silexium.calendar_client import HttpCalendar
@@ -29,7 +34,9 @@ from libreseed.silexium.rfc3161 import TrustedTsa, verify_time_stamp
 from libreseed.silexium.stamp_job import Pace
 from tests.bitcoin_node_support import node_app, serving
 from tests.tools import require_program
+from tests.tsa_support import POLICY
 from tests.unit.silexium.test_header_store import mined
+from tests.unit.silexium.test_rfc3161 import OpensslTsa
 
 pytestmark = pytest.mark.integration
 MESSAGE = b'{"an":"attestation"}'
@@ -98,6 +105,40 @@ async def _sha1_query(folder: Path, openssl: str) -> bytes:
     (folder / "message").write_bytes(MESSAGE)
     await run(folder, openssl, "ts", "-query", "-data", "message", "-sha1", "-out", "sha1.tsq")
     return (folder / "sha1.tsq").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["rsa", "p256"])
+@pytest.mark.parametrize("chain", [False, True], ids=["root", "chain"])
+async def test_the_queue_gets_stamps_from_an_authority_that_is_openssl(tmp_path: Path, kind: str, chain: bool) -> None:
+    """Our request, with its nonce and policy, answered by ``openssl ts -reply`` over HTTP, and taken."""
+    openssl = OpensslTsa(tmp_path, kind, chain)
+
+    def reply(query: bytes) -> bytes:
+        (tmp_path / "asked.tsq").write_bytes(query)
+        keys = ["-signer", "tsa.pem", "-inkey", "tsa.key", *(["-chain", "chain.pem"] if chain else [])]
+        openssl.run("-reply", "-config", "tsa.cnf", "-queryfile", "asked.tsq", *keys, "-out", "answer.tsr")
+        return (tmp_path / "answer.tsr").read_bytes()
+
+    async def answer(request: Request) -> Response:
+        assert request.headers["content-type"] == "application/timestamp-query"
+        body = await trio.to_thread.run_sync(reply, await request.body())
+        return Response(body, media_type="application/timestamp-reply")
+
+    now = int(time.time())
+    with open_database(tmp_path / "silexium.db", [STAMP_SCHEMA]) as database:
+        async with (
+            serving(Starlette(routes=[Route("/", answer, methods=["POST"])])) as url,
+            HttpClient(LOCAL) as client,
+        ):
+            trusted = TrustedTsa("openssl", openssl.root.der, policy=POLICY)
+            stamping = Stamping(database, [HttpTsa(f"{url}/", trusted, client)], [], lambda: HeaderStore(tmp_path))
+            await stamping.want([MESSAGE], now)
+            step = await stamping.advance(now)
+        assert [refusal.error for refusal in step.refused] == []
+        (token,) = (await stamping.status(MESSAGE)).tokens
+    assert verify_time_stamp(token, MESSAGE, [trusted], now=now).tsa == "openssl"
+    (tmp_path / "message").write_bytes(MESSAGE)
+    openssl.accepts(token)
 
 
 # --- the OpenTimestamps client ----------------------------------------------------------------------------------------
