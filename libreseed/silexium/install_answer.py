@@ -15,6 +15,7 @@ from libreseed.errors import Malformed, ProofRejected
 from libreseed.ids import Blake3Digest, ReleaseId
 from libreseed.package.document import rejecting
 from libreseed.silexium.bundle import BUNDLE_PROTOCOL, Bundle, bundle_from
+from libreseed.silexium.cbor import parse_cbor
 from libreseed.silexium.log_memory import ConsistencyProof, parse_consistency
 from libreseed.silexium.release_manifest import Artifact, ReleaseManifest, parse_artifact
 
@@ -81,10 +82,11 @@ class InstallAnswer:
         return members
 
 
-def parse_install_answer(data: bytes) -> InstallAnswer:
-    """Read an answer; raises :class:`ProofRejected` (``silexium.answer``) unless it is in form."""
+def parse_install_answer(data: bytes, *, cbor: bool = False) -> InstallAnswer:
+    """Read an answer, JSON or ``cbor``; raises :class:`ProofRejected` (``silexium.answer``) unless it is in form."""
     with rejecting(ProofRejected, "silexium", "answer"):
-        value = wire.parse_unsigned(data, max_bytes=limits.INSTALL_ANSWER_BYTES)
+        read = parse_cbor if cbor else wire.parse_unsigned
+        value = read(data, max_bytes=limits.INSTALL_ANSWER_BYTES)
         members = wire.require_members(value, _MEMBERS, ("headers", "up_to_date"))
         manifest = wire.require_members(members["manifest"], ("blake3", "data"))
         log = wire.require_members(members["log_proof"], _LOG_MEMBERS)

@@ -1,7 +1,7 @@
 """What a client asks a Silexium server: POST /install, /resolve and /update (Silexium, section 7).
 
 {package, os, arch} and optionally {version, channel, known_sth}; of /update {current_version} too, and no {version}.
-Strict JSON in any spelling, because nothing of it is signed: a closed set of members, at most
+Strict JSON in any spelling, or strict CBOR, because nothing of it is signed: a closed set of members, at most
 ``limits.INSTALL_REQUEST_BYTES``. ``known_sth`` is the largest head that the client has of this log; whether it is the
 log's is for the server to verify. Specification: ``silexium-api.md``, 4.
 """
@@ -14,6 +14,7 @@ from libreseed import limits, wire
 from libreseed.errors import Malformed, ProofRejected
 from libreseed.ids import PackageName, Version
 from libreseed.package.document import rejecting
+from libreseed.silexium.cbor import parse_cbor
 from libreseed.silexium.release_manifest import parse_channel, parse_platform
 
 __all__ = ["DEFAULT_CHANNEL", "InstallRequest", "parse_install_request"]
@@ -49,10 +50,11 @@ class InstallRequest:
         return members | {name: value for name, value in optional.items() if value is not None}
 
 
-def parse_install_request(data: bytes, *, update: bool = False) -> InstallRequest:
-    """Read a request body; raises :class:`ProofRejected` (``silexium.request``)."""
+def parse_install_request(data: bytes, *, update: bool = False, cbor: bool = False) -> InstallRequest:
+    """Read a request body, JSON or ``cbor``; raises :class:`ProofRejected` (``silexium.request``)."""
     with rejecting(ProofRejected, "silexium", "request"):
-        value = wire.parse_unsigned(data, max_bytes=limits.INSTALL_REQUEST_BYTES)
+        read = parse_cbor if cbor else wire.parse_unsigned
+        value = read(data, max_bytes=limits.INSTALL_REQUEST_BYTES)
         required = (*_REQUIRED, "current_version") if update else _REQUIRED
         members = wire.require_members(
             value, required, ("channel", "known_sth") if update else ("channel", "known_sth", "version")

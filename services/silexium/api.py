@@ -25,6 +25,7 @@ from libreseed.adapters.silexium.answers import Answers, Served, question_of
 from libreseed.adapters.silexium.database import Database
 from libreseed.errors import LibreSeedError, Malformed, NotFound
 from libreseed.ids import ReleaseId
+from libreseed.silexium.cbor import CBOR_TYPE
 from libreseed.silexium.install_request import parse_install_request
 from libreseed.silexium.log_path import parse_log_path
 
@@ -93,17 +94,20 @@ class Api:
         return await self._answer(request, update=True)
 
     async def _answer(self, request: Request, *, update: bool) -> Response:
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
-            return _problem(415, "http.media-type", "send application/json")
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type not in (_JSON, CBOR_TYPE):
+            return _problem(415, "http.media-type", "send application/json or application/cbor")
         body = await _body(request)
         if body is None:
             return _problem(413, "http.body-too-large")
-        question = parse_install_request(body, update=update)
-        served = await self.served()
-        answer = served.cached(question_of(question, update=update))
+        question = parse_install_request(body, update=update, cbor=media_type == CBOR_TYPE)
+        served, cbor = await self.served(), _wants_cbor(request)
+        answer = served.cached(question_of(question, update=update, cbor=cbor))
         if answer is None:
-            answer = await self.database.run(lambda: self.answers.install(served, question, update=update))
-        return _response(answer, _JSON, "no-store")
+            answer = await self.database.run(lambda: self.answers.install(served, question, update=update, cbor=cbor))
+        response = _response(answer, CBOR_TYPE if cbor else _JSON, "no-store")
+        response.headers["vary"] = "accept"
+        return response
 
     async def bundle(self, request: Request) -> Response:
         """GET /bundle/{release}."""
@@ -198,6 +202,12 @@ async def _http_error(request: Request, error: Exception) -> Response:
     """Starlette's own refusals, in the same form."""
     fault: HTTPException = error  # type: ignore[assignment]  # registered for status codes
     return _problem(fault.status_code, _REASONS[fault.status_code], headers=dict(fault.headers or {}))
+
+
+def _wants_cbor(request: Request) -> bool:
+    """Whether CBOR stands before JSON in ``Accept``; without either it is JSON."""
+    ranges = [item.partition(";")[0].strip().lower() for item in request.headers.get("accept", "").split(",")]
+    return next((item for item in ranges if item in (CBOR_TYPE, _JSON)), _JSON) == CBOR_TYPE
 
 
 async def _body(request: Request) -> bytes | None:

@@ -32,7 +32,8 @@ def openapi_document() -> Schema:
         "info": {
             "title": "Silexium",
             "version": libreseed.__version__,
-            "description": "Releases with everything that proves them, and the public log that they are in.",
+            "description": "Releases with everything that proves them, and the public log that they are in. Bodies of "
+            "POST are JSON; application/cbor is taken and, by Accept, given with the same members.",
         },
         "paths": {
             "/install": {"post": _question("install", "InstallRequest", "InstallAnswer")},

@@ -19,6 +19,7 @@ from libreseed import limits
 from libreseed.ids import Blake3Digest, ReleaseId
 from libreseed.silexium.bundle import parse_bundle
 from libreseed.silexium.bundle_check import verify_bundle
+from libreseed.silexium.cbor import write_cbor
 from libreseed.silexium.install_answer import InstallAnswer, parse_install_answer
 from libreseed.silexium.log_memory import parse_conflict
 from libreseed.silexium.tree_head import SignedTreeHead, TreeHead
@@ -146,6 +147,34 @@ async def test_an_update_says_whether_there_is_anything_newer(stocked: Shop, cur
     async with client(stocked) as it:
         answer = await it.post("/update", LINUX | {"current_version": current})
     assert (answer.release, answer.up_to_date) == (ReleaseId.parse("hello@1.10.0"), up_to_date)
+
+
+@pytest.mark.parametrize(
+    ("accept", "cbor"),
+    [
+        ("application/cbor", True),
+        ("application/cbor, application/json;q=0.5", True),
+        ("text/html, Application/CBOR;q=0.9, */*", True),
+        ("application/json, application/cbor", False),
+        ("*/*", False),
+        ("", False),
+    ],
+)
+async def test_cbor_says_the_same_as_json(stocked: Shop, accept: str, cbor: bool) -> None:
+    async with client(stocked) as it:
+        asked = LINUX | {"version": "1.0.0"}
+        expected = (await it.http.post("/install", json=asked)).content
+        for body, media_type in (
+            (write_cbor(asked), "application/cbor"),
+            (json.dumps(asked).encode(), "application/json"),
+        ):
+            headers = {"content-type": media_type, "accept": accept}
+            answer = await it.http.post("/install", content=body, headers=headers)
+            assert answer.status_code == 200
+            assert answer.headers["content-type"] == ("application/cbor" if cbor else "application/json")
+            assert parse_install_answer(answer.content, cbor=cbor) == parse_install_answer(expected)
+        answer = await it.http.post("/install", content=b"\xa0\x00", headers={"content-type": "application/cbor"})
+        assert (answer.status_code, problem(answer)["reason"]) == (400, "silexium.request")
 
 
 # --- heads -----------------------------------------------------------------------------------------------------------

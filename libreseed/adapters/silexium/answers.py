@@ -21,6 +21,7 @@ from libreseed.adapters.silexium.log_store import LogStore
 from libreseed.errors import LocalFault, NotFound, ProofRejected
 from libreseed.ids import PackageName, ReleaseId, Version
 from libreseed.silexium.bundle import Bundle, HeaderRun, InclusionProof
+from libreseed.silexium.cbor import write_cbor
 from libreseed.silexium.install_answer import InstallAnswer
 from libreseed.silexium.install_request import DEFAULT_CHANNEL, InstallRequest
 from libreseed.silexium.log_memory import ConsistencyProof, HeadConflict
@@ -30,7 +31,7 @@ from libreseed.silexium.precedence import rank
 from libreseed.silexium.release_manifest import ReleaseManifest
 from libreseed.silexium.tree_head import Checkpoint, SignedTreeHead, parse_tree_head
 
-__all__ = ["Answers", "Served"]
+__all__ = ["Answers", "Served", "question_of"]
 
 _FIND = (
     "SELECT versions.id FROM versions JOIN packages ON packages.id = package_id "
@@ -93,10 +94,10 @@ class Answers:
             return before
         return Served(checkpoint, self._headers())
 
-    def install(self, served: Served, request: InstallRequest, *, update: bool) -> bytes:
-        """The answer to a request, as JSON. Raises NotFound (``notfound.version``) and ProofRejected
+    def install(self, served: Served, request: InstallRequest, *, update: bool, cbor: bool = False) -> bytes:
+        """The answer to a request, as JSON or ``cbor``. Raises NotFound (``notfound.version``) and ProofRejected
         (``silexium.head*``, ``.behind``, ``.fork``) for a known head that is not this log's or does not fit."""
-        question = question_of(request, update=update)
+        question = question_of(request, update=update, cbor=cbor)
         if (known := served.cached(question)) is not None:
             return known
         consistency = self._consistency(served, request.known_sth)
@@ -111,7 +112,7 @@ class Answers:
             consistency=consistency,
             up_to_date=up_to_date,
         )
-        return served.keep(question, wire.canonical(answer.members()))
+        return served.keep(question, (write_cbor if cbor else wire.canonical)(answer.members()))
 
     def bundle(self, served: Served, release: ReleaseId) -> bytes:
         """The bundle of a release; raises NotFound (``notfound.version``)."""
@@ -188,9 +189,9 @@ class Answers:
         return ProofRejected("silexium.fork", message, evidence=conflict.members())
 
 
-def question_of(request: InstallRequest, *, update: bool) -> object:
+def question_of(request: InstallRequest, *, update: bool, cbor: bool = False) -> object:
     """What makes two requests one question."""
-    return (update, wire.canonical(request.members()))
+    return (update, cbor, wire.canonical(request.members()))
 
 
 def _exact(connection: sqlite3.Connection, size: int, package: PackageName, version: Version) -> Progress | None:
