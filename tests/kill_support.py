@@ -48,18 +48,20 @@ def downloaded(sample: Sample, store: Path) -> Counter[int]:
     counts: Counter[int] = Counter()
     for path in (store / "staging").glob("*/journal"):
         for run in replay(path.read_bytes(), header).runs:
-            if run.kind is Kind.DATA and run.origin in (Origin.SWARM, Origin.PEER):
+            if run.kind is Kind.DATA and run.origin in (Origin.SWARM, Origin.PEER, Origin.MIRROR):
                 counts.update(range(run.first, run.first + run.count))
     return counts
 
 
-async def kill_and_resume(it: Scene, draw: random.Random, *, most_kills: int, longest_s: float) -> Ordeal:
+async def kill_and_resume(
+    it: Scene, draw: random.Random, *, most_kills: int, longest_s: float, more: Sequence[str] = ()
+) -> Ordeal:
     """Start, kill after a random time, look, start again; let it finish after ``most_kills`` kills.
 
     While every kill came before the first verified chunk (a slow machine), there are more.
     """
     ordeal = Ordeal()
-    line = command(it, *(arg for seeder in it.seeders for arg in ("--peer", str(seeder.endpoint))))
+    line = command(it, *(arg for seeder in it.seeders for arg in ("--peer", str(seeder.endpoint))), *more)
     while True:
         early = ordeal.kills < 3 * most_kills and not ordeal.downloads  # nothing was shown yet
         limit = draw.uniform(0.15, longest_s) if ordeal.kills < most_kills or early else None

@@ -143,3 +143,22 @@ def refusing(chunks: set[int], status: int = 503) -> Temper:
         return True
 
     return temper
+
+
+def slowed(bytes_per_second: float) -> Temper:
+    """An honest mirror with a thin line: each connection gets so much."""
+
+    async def temper(mirror: FakeMirror, asked: Asked, stream: trio.SocketStream) -> bool:
+        if asked.span is None or not asked.path.endswith(".tgz"):
+            return False
+        data = mirror.files[asked.path]
+        head = f"HTTP/1.1 206 X\r\nContent-Length: {asked.span[1] - asked.span[0]}\r\n"
+        await stream.send_all(f"{head}{content_range(asked.span, len(data))}\r\n\r\n".encode())
+        for start in range(*asked.span, CHUNK_BYTES):
+            part = data[start : min(start + CHUNK_BYTES, asked.span[1])]
+            await stream.send_all(part)
+            mirror.sent += len(part)
+            await trio.sleep(len(part) / bytes_per_second)
+        return True
+
+    return temper
