@@ -44,8 +44,13 @@ class Notary:
         run = stage.run
         line = ("init", folder, "--origin", _ORIGIN, "--listen", f"{host}:0", "--embedded")
         (await run("silexium", *line)).demand()
-        for role, key in keys.items():
+
+        async def trust(role: str, key: str) -> None:
             (await run("silexium", "key", "trust", key, "--role", role, "--config", folder)).demand()
+
+        async with trio.open_nursery(strict_exception_groups=False) as nursery:
+            for role, key in keys.items():
+                nursery.start_soon(trust, role, key)
         path = stage.root / "silexium.log"
         with path.open("wb") as log:
             notary = cls(stage, folder, stage.daemon("silexium", log, "serve", "--config", folder))
