@@ -14,7 +14,7 @@ import trio
 
 from libreseed.adapters.command.console import Report
 from libreseed.adapters.command.settings import endpoint, seconds
-from libreseed.errors import LibreSeedError, UsageFault
+from libreseed.errors import LibreSeedError, TransportFault, UsageFault
 
 from .commands import Commands
 from .log_trust import add_log_flags, named_logs
@@ -29,6 +29,7 @@ __all__ = ["add_parser"]
 
 _LOG = logging.getLogger("libreseed.silexium.mirror")
 _AT_ONCE = 8  # requests
+_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before a request is made again
 _PROVEN_AGAINST_THE_LOG = "silexium.fork"
 
 
@@ -72,8 +73,17 @@ def _mirror(arguments: argparse.Namespace) -> Report | None:
 
 
 async def _once(arguments: argparse.Namespace, mirror: LogMirror) -> Mirrored:
-    async with AsyncExitStack() as stack:
-        return await _update(mirror, await _open(arguments, stack))
+    """One update; a signal ends it between two files, and the next run goes on there."""
+    from .stopping import stop_on_signal
+
+    done: Mirrored | None = None
+    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        await nursery.start(stop_on_signal, nursery.cancel_scope)
+        done = await _update(mirror, await _open(arguments, stack))
+        nursery.cancel_scope.cancel()
+    if done is None:
+        raise KeyboardInterrupt
+    return done
 
 
 async def _serve(arguments: argparse.Namespace, mirror: LogMirror) -> None:
@@ -131,18 +141,40 @@ async def _update(mirror: LogMirror, source: ProofSource) -> Mirrored:
 
 async def _get_all(source: ProofSource, paths: Sequence[str], most: int) -> list[bytes | None]:
     if len(paths) == 1:
-        return [await source.get(paths[0], most)]
+        return [await _get(source, paths[0], most)]
     found: list[bytes | None] = [None] * len(paths)
     limiter = trio.CapacityLimiter(_AT_ONCE)
 
     async def get(number: int, path: str) -> None:
         async with limiter:
-            found[number] = await source.get(path, most)
+            found[number] = await _get(source, path, most)
 
-    async with trio.open_nursery() as nursery:
-        for number, path in enumerate(paths):
-            nursery.start_soon(get, number, path)
+    try:
+        async with trio.open_nursery() as nursery:
+            for number, path in enumerate(paths):
+                nursery.start_soon(get, number, path)
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
     return found
+
+
+async def _get(source: ProofSource, path: str, most: int) -> bytes | None:
+    """One file; a server that is asked too often, or is slow, is given time."""
+    for pause in _PAUSES:
+        try:
+            return await source.get(path, most)
+        except TransportFault as error:
+            if error.reason != "http.timeout" and error.evidence.get("status") not in (429, 503):
+                raise
+        await trio.sleep(pause)
+    return await source.get(path, most)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """One of the failures of requests that were made at once: a fault if there is any, else the cancellation."""
+    faults, rest = group.split(LibreSeedError)
+    inner: BaseException = (faults or rest or group).exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
 def _tell(done: Mirrored) -> None:

@@ -96,6 +96,7 @@ async def _serve(arguments: argparse.Namespace, place: Endpoint, store: WitnessS
     import trio
 
     from libreseed import limits
+    from libreseed.adapters.http.rate_limit import Rate
     from libreseed.adapters.http.server import HttpServerOptions, serve
     from libreseed.adapters.silexium.witness_app import witness_app
 
@@ -108,6 +109,7 @@ async def _serve(arguments: argparse.Namespace, place: Endpoint, store: WitnessS
         certfile=Path(arguments.certificate) if arguments.certificate else None,
         keyfile=Path(arguments.certificate_key) if arguments.certificate_key else None,
         max_body=limits.ADD_CHECKPOINT_BYTES,
+        rate=Rate(10.0, 100),
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(stop_on_signal, nursery.cancel_scope)

@@ -80,10 +80,11 @@ def open_database(path: Path, schemas: Sequence[Schema], *, create: bool = True)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = Database(path)
     try:
-        with database.write() as connection:
-            connection.execute(_MIGRATIONS)
-            for schema in schemas:
-                _migrate(connection, schema, path)
+        if not _is_current(database, schemas):  # most often it is, and nobody has to wait for who writes
+            with database.write() as connection:
+                connection.execute(_MIGRATIONS)
+                for schema in schemas:
+                    _migrate(connection, schema, path)
     except BaseException:
         database.close()
         raise
@@ -218,10 +219,21 @@ def _connect(path: Path, cache_kib: int) -> sqlite3.Connection:
     return connection
 
 
+def _is_current(database: Database, schemas: Sequence[Schema]) -> bool:
+    with database.read() as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'migrations'").fetchone():
+            return False
+        return all(_applied(connection, schema) == [name for name, _ in schema.migrations] for schema in schemas)
+
+
+def _applied(connection: sqlite3.Connection, schema: Schema) -> list[str]:
+    query = "SELECT name FROM migrations WHERE area = ? ORDER BY number"
+    return [name for (name,) in connection.execute(query, (schema.area,))]
+
+
 def _migrate(connection: sqlite3.Connection, schema: Schema, path: Path) -> None:
     known = [name for name, _ in schema.migrations]
-    query = "SELECT name FROM migrations WHERE area = ? ORDER BY number"
-    done = [name for (name,) in connection.execute(query, (schema.area,))]
+    done = _applied(connection, schema)
     if done != known[: len(done)]:
         message = f"{path}: the tables of {schema.area!r} are not those that this version makes: {done[-1]!r:.80}"
         raise LocalFault("storage.schema", message)
