@@ -12,14 +12,15 @@ from collections.abc import Sequence
 
 from libreseed.adapters.command.console import CommandParser, Report, add_version_flag, run_command
 
-from . import export, integrity, serve
+from . import export, integrity, serve, sync
 
 __all__ = ["main"]
 
-_COMMANDS = (serve, export, integrity)
+_COMMANDS = (serve, export, sync, integrity)
 _EXAMPLES = """\
   libreseed-mirror serve --store ./out --listen 0.0.0.0:8443 --cert cert.pem --key key.pem
   libreseed-mirror export /srv/www --store ./out
+  libreseed-mirror sync --store ./store --from https://mirror.example.org --publisher ed25519:...
   libreseed-mirror integrity ./site
 """
 

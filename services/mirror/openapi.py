@@ -32,7 +32,7 @@ _REFUSALS = {
     "413": "a body, where none is wanted",
     "416": "ranges that cannot or should not be sent",
     "429": "too many requests of one client: see Retry-After",
-    "503": "the copy is being verified or healed (see Retry-After), or is damaged beyond repair",
+    "503": "the copy is being verified or healed: see Retry-After; without one it is damaged beyond repair",
 }
 
 

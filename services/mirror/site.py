@@ -101,5 +101,6 @@ async def _explain(send: Send, error: LibreSeedError | OSError) -> None:
     elif isinstance(error, NotFound):
         status = 404
     else:
-        status, headers = 503, [(b"retry-after", b"60" if error.reason == "mirror.damaged" else b"5")]
+        status = 503
+        headers = [] if error.reason == "mirror.damaged" else [(b"retry-after", b"5")]  # waiting mends no damage
     await problem(send, status, error.reason, error.message, headers)

@@ -1,0 +1,128 @@
+"""Sync: releases come from other mirrors or the swarm, are judged, and only then are there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from libreseed.adapters.release.release_folder import ReleaseFiles, verify_release
+from services.mirror import cli
+from services.mirror.library import STATE_FOLDER
+from tests.mirror_daemon_support import big_release, mirror_process
+from tests.release_support import KEY
+from tests.seeder_support import flip, loopback, make_release, running, until
+
+pytestmark = pytest.mark.integration
+
+
+def sync(store: Path, *arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, object]]:
+    code = cli.main(["sync", "--store", str(store), "--quiet", "--json", "--silence", "3", *arguments])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def shown(store: Path) -> list[str]:
+    return sorted(path.name for path in store.iterdir() if path.name != STATE_FOLDER)
+
+
+def test_everything_listed_is_pulled_whole_and_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    big_release(tmp_path / "store", size=2_000_000)
+    big_release(tmp_path / "store", "tiny@2.0.0", size=10, seed=2)
+    (tmp_path / "mine").mkdir()
+    with mirror_process(tmp_path / "store") as source:
+        until(lambda: source.text().count(": whole") == 2)
+        line = ("--from", source.url, "--publisher", str(KEY.public))
+        assert sync(tmp_path / "mine", *line, capsys=capsys)[0] == 0
+        code, again = sync(tmp_path / "mine", *line, capsys=capsys)
+    assert code == 0 and again == {"ok": True, "added": [], "failed": {}, "kept": ["hello@1.0.0", "tiny@2.0.0"]}
+    for name in ("hello@1.0.0", "tiny@2.0.0"):
+        for path in (tmp_path / "store" / name).iterdir():
+            assert (tmp_path / "mine" / name / path.name).read_bytes() == path.read_bytes()
+        assert verify_release(ReleaseFiles(tmp_path / "mine" / name, name)).complete
+    assert shown(tmp_path / "mine") == ["hello@1.0.0", "tiny@2.0.0"]
+    assert not list((tmp_path / "mine" / STATE_FOLDER / "sync").iterdir())
+
+
+def test_two_damaged_mirrors_together_suffice_and_a_damaged_copy_is_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = big_release(tmp_path / "one", size=2_000_000)
+    whole = files.tgz.read_bytes()
+    for name in ("two", "mine"):
+        shutil.copytree(files.folder, tmp_path / name / "hello@1.0.0")
+    for name, chunks in (("one", range(0, 200)), ("two", range(200, 380)), ("mine", range(0, 380))):
+        flip(tmp_path / name / "hello@1.0.0/hello@1.0.0.tgz", *(chunk * 5120 for chunk in chunks))
+    with mirror_process(tmp_path / "one") as one, mirror_process(tmp_path / "two") as two:
+        until(lambda: "damaged, coherence" in one.text() and "damaged, coherence" in two.text())
+        line = ("hello@1.0.0", "--from", one.url, "--from", two.url, "--any-publisher")
+        code, result = sync(tmp_path / "mine", *line, capsys=capsys)
+    assert code == 0, result
+    assert (tmp_path / "mine/hello@1.0.0/hello@1.0.0.tgz").read_bytes() == whole
+    assert shown(tmp_path / "mine") == ["hello@1.0.0"]
+
+
+@pytest.mark.parametrize("damage", ["beyond-repair", "other-publisher", "unknown", "not-json", "dead"])
+def test_what_fails_leaves_nothing_visible(tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str) -> None:
+    from libreseed.keys.ed25519 import PrivateKey
+
+    files = big_release(tmp_path / "store", size=2_000_000)
+    (tmp_path / "mine").mkdir()
+    if damage == "beyond-repair":
+        flip(files.tgz, *(chunk * 5120 for chunk in range(60)))
+    publisher = PrivateKey(bytes(32)).public if damage == "other-publisher" else KEY.public
+    with mirror_process(tmp_path / "store") as source:
+        until(lambda: "hello@1.0.0: " in source.text())
+        url = {"not-json": f"{source.url}/seed", "dead": "http://127.0.0.1:1"}.get(damage, source.url)
+        names = {"unknown": ["other@1.0.0"], "not-json": []}.get(damage, ["hello@1.0.0"])
+        code, result = sync(tmp_path / "mine", *names, "--from", url, "--publisher", str(publisher), capsys=capsys)
+    expected = {"beyond-repair": (11, 31), "other-publisher": (21,), "unknown": (10,), "not-json": (10,), "dead": (11,)}
+    assert code in expected[damage], result
+    assert shown(tmp_path / "mine") == []
+
+
+def test_another_release_under_a_held_name_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    big_release(tmp_path / "store", size=20_000)
+    mine = big_release(tmp_path / "mine", size=20_000, seed=2)
+    before = mine.tgz.read_bytes()
+    with mirror_process(tmp_path / "store") as source:
+        until(lambda: ": whole" in source.text())
+        code, result = sync(tmp_path / "mine", "--from", source.url, "--any-publisher", capsys=capsys)
+    assert code == 20 and "mirror.other-release" in str(result["failed"])
+    assert mine.tgz.read_bytes() == before
+
+
+def test_a_release_comes_from_the_swarm_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    release = make_release(tmp_path / "made", size=2_000_000)
+    minimal = json.loads((release / "demo@1.0.0.minimal.json").read_bytes())
+    (tmp_path / "mine").mkdir()
+    capsys.readouterr()
+    with running(tmp_path / "seeder", "--bootstrap", "127.0.0.1:9") as seeder:
+        from tests.seeder_support import command
+
+        assert command("add", release, "--state-dir", seeder.state).returncode == 0
+        until(lambda: seeder.only()["state"] == "seeding")
+        host, port = seeder.tcp()
+        line = ["demo@1.0.0", "--publisher", minimal["pubkey"], "--listen-host", loopback()]
+        line += ["--bootstrap", seeder.dht(), "--peer", f"{host}:{port}"]
+        code, result = sync(tmp_path / "mine", *line, capsys=capsys)
+    assert code == 0, result
+    for path in release.iterdir():
+        assert (tmp_path / "mine/demo@1.0.0" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--any-publisher"],
+        ["--from", "https://a.example"],
+        ["--from", "https://a.example", "--any-publisher", "--publisher", "ed25519:x"],
+        ["hello", "--from", "https://a.example", "--any-publisher"],
+        ["--bootstrap", "127.0.0.1:1", "--any-publisher"],
+        ["--from", "https://a.example", "--any-publisher", "--silence", "0"],
+    ],
+)
+def test_a_users_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert cli.main(["sync", "--store", str(tmp_path), *arguments]) == 2
+    assert "[usage]" in capsys.readouterr().err
