@@ -151,6 +151,8 @@ MIRROR_LIST_BYTES = 64 * 2**20  # another mirror's releases.json
 # --- resolver ----------------------------------------------------------------------------------------------------
 POLICY_BYTES = 2**20
 STORE_RECORD_BYTES = 64 * 2**10  # a floor or a receipt
+RESOLVE_SECONDS = 3600  # for a resolve to which no time was given, and besides
+RESOLVE_BYTES_PER_SECOND = 16 * 2**10  # the slowest rate that such a one waits for, on the average
 FETCH_QUIET_SECONDS = 1  # without news of a missing piece before parity is asked for
 MIN_AGE_SECONDS = 10 * 366 * 24 * 3600  # that a policy may demand of a release
 PROOF_SOURCES = 16  # asked for the proofs of one release

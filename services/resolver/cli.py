@@ -93,7 +93,9 @@ def _parser() -> CommandParser:
     parser.add_argument("--no-silexium", action="store_true", help="go without Silexium's proofs, and say so")
     parser.add_argument("--explain", action="store_true", help="tell every Silexium check on stderr, with its inputs")
     parser.add_argument("--offline", action="store_true", help="use no network: only what is in the store")
-    parser.add_argument("--timeout", metavar="S", help="seconds for everything (default: no limit)")
+    parser.add_argument(
+        "--timeout", metavar="S", help="seconds for everything (default: an hour, and the size at 16 KiB/s)"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress")
     add_json_flag(parser)
     return parser

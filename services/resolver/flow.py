@@ -23,6 +23,7 @@ from libreseed.adapters.resolving.store import ReleaseLock, Store, Workspace
 from libreseed.adapters.resolving.trust_store import TrustStore
 from libreseed.errors import ContentRejected, LocalFault, NotFound, TransportFault
 from libreseed.package.minimal import MinimalManifest
+from libreseed.resolve.deadline import allowed_seconds
 from libreseed.resolve.engine import FoundRecord, Resolution
 from libreseed.resolve.floors import raise_floor
 from libreseed.resolve.policy import Policy
@@ -49,7 +50,7 @@ __all__ = ["Options", "resolve"]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one run may use. ``timeout`` in seconds bounds the whole of it."""
+    """What one run may use. ``timeout`` in seconds bounds the whole of it; infinity leaves it to the signed size."""
 
     request: Request
     policy: Policy
@@ -68,9 +69,10 @@ async def resolve(options: Options, progress: Progress) -> Outcome:
     """Resolve and install; raises :class:`LibreSeedError` (maybe in a group) with the step that failed."""
     run = _Run(options, progress)
     with marked(run.step, run.place):
-        with trio.move_on_after(options.timeout):
+        began = trio.current_time()
+        with trio.move_on_after(options.timeout) as run.allowance:
             return await run.outcome()
-        message = f"not complete after {options.timeout:g} s, in step {run.step()}"
+        message = f"not complete after {run.allowance.deadline - began:g} s, in step {run.step()}"
         raise TransportFault("deadline.total", message)
 
 
@@ -86,6 +88,7 @@ class _Run:
         self.final = parent / str(self.release)
         self.basis: TrustBasis | None = None
         self._space: Workspace | None = None
+        self.allowance = trio.CancelScope()  # what the whole of it may take
         self._proving = False
         self._proven: Proven | None = None
         self._proven_before: list[str] = []
@@ -281,6 +284,8 @@ class _Run:
         self.steps.done(2)
         self.resolution.minimal_manifest(_now_ms())
         self.steps.done(3)
+        allowed = allowed_seconds(self.options.timeout, self.resolution.minimal.size)
+        self.allowance.deadline = min(self.allowance.deadline, trio.current_time() + allowed)
 
     def _left_in_store(self) -> tuple[Workspace, FoundRecord]:
         """A download that an earlier run began; offline, there is nothing else."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
+from libreseed import limits
 from libreseed.adapters.command.settings import Endpoint
 from libreseed.ids import Blake3Digest, ReleaseId, Sha256Digest
 from libreseed.resolve.floors import raise_floor
@@ -176,6 +178,23 @@ async def test_silent_peer_alone_is_given_up(tmp_path: Path, sample: Sample) -> 
         with rejects("source.none"):
             await it.resolve(peers=(peer,))
         assert not list((it.store / "packages").iterdir())
+
+
+async def test_peer_that_drips_does_not_hold_a_resolve_up_for_ever(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without any --timeout: the signed size says how long it may take (here with bounds that a test can wait for)."""
+    monkeypatch.setattr(limits, "RESOLVE_SECONDS", 1)
+    monkeypatch.setattr(limits, "RESOLVE_BYTES_PER_SECOND", 10**9)
+    async with scene(tmp_path, sample) as it:
+        seeder = await it.seed()
+        seeder.session.set_limits(upload=20_000)
+        with rejects("deadline.total") as caught:
+            await it.resolve(timeout=math.inf)
+        assert caught[0].exit_code == 12
+        seeder.session.set_limits()
+        monkeypatch.undo()
+        assert_installed(sample, (await it.resolve()).path)
 
 
 async def test_silent_peer_does_not_hold_up_a_good_one(tmp_path: Path, sample: Sample) -> None:
