@@ -59,7 +59,7 @@ def policy_table(office: Office) -> dict[str, object]:
 
 def policy_toml(table: Mapping[str, object], prefix: str = "") -> str:
     """The table as TOML text, below ``prefix`` (``silexium``, ``a.b``) if one is given."""
-    return "\n".join(_lines(table, prefix))
+    return "\n".join([f"[{prefix}]", *_lines(table, prefix)] if prefix else _lines(table, ""))
 
 
 def _lines(table: Mapping[str, object], name: str) -> Iterator[str]:
