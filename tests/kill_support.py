@@ -34,7 +34,8 @@ class Ordeal:
 def command(it: Scene, *more: str, publisher: PublicKey = KEY.public) -> list[str]:
     """A resolver process for the scene's release."""
     line = [sys.executable, "-m", "libreseed_services.resolver.cli", str(it.sample.minimal.release)]
-    line += ["--store", str(it.store), "--publisher", str(publisher), "--no-silexium", "--json", "--quiet"]
+    line += ["--store", str(it.store), "--publisher", str(publisher), "--json", "--quiet"]
+    line += [] if "--bundle" in more else ["--no-silexium"]
     for node in it.bootstrap:
         line += ["--bootstrap", str(node)]
     return [*line, *more]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import sys
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ import trio
 from libreseed import limits, wire
 from libreseed.adapters.http.guards import ASGI, Receive, Scope, Send
 from libreseed.adapters.resolving.store import Store
+from libreseed.adapters.silexium.trust_memory import TrustMemory
 from libreseed.resolve.policy import Policy
 from libreseed.resolve.request import Request
 from libreseed.silexium.bundle import Bundle
@@ -25,9 +27,10 @@ from services.resolver.proofs import ProofOptions
 from tests import mirror_support
 from tests.attacks.attack_support import LyingDht
 from tests.http_support import answer, served
+from tests.kill_support import kill_and_resume
 from tests.proof_support import AUTHOR_IS_PACKAGER, Desk, draft, export, put_content, settled_draft, write_policy
 from tests.resolver_support import KEY, Sample, assert_installed, leftovers, make_sample, rejects, scene
-from tests.silexium_support import NOW, STAMPED, policy
+from tests.silexium_support import LOG, NOW, STAMPED, policy
 from tests.tools import require_program
 
 pytestmark = pytest.mark.integration
@@ -267,6 +270,50 @@ async def test_one_mirror_gives_the_package_and_its_proofs(tmp_path: Path, sampl
         assert all("silexium" in one.path or "bundle" in one.path for one in mirror.asked[asked:])
         assert leftovers(tmp_path / "other") == []
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_kill_9_at_random_moments_shows_nothing_and_forgets_nothing(tmp_path: Path, sample: Sample) -> None:
+    """Killed while proofs are checked, remembered, while chunks arrive: the last run finishes what the others began."""
+    path = tmp_path / "bundle.json"
+    path.write_bytes(settled_draft(sample).bundle().data)
+    proofs = ("--bundle", str(path), "--policy", str(write_policy(tmp_path / "policy.json")))
+    async with scene(tmp_path, sample) as it:
+        seeder = await it.seed()
+        seeder.session.set_limits(upload=120_000)
+        ordeal = await kill_and_resume(it, random.Random(7), most_kills=4, longest_s=1.5, more=proofs)
+        assert ordeal.kills >= 4
+        assert not ordeal.seen_visible
+        assert ordeal.result["silexium"] == "proven"
+        assert_installed(sample, str(ordeal.result["path"]))
+        memory = TrustMemory(it.store).recall(LOG, sample.minimal.release)
+        assert memory.memory is not None
+        assert (memory.memory.head.size, memory.memory.conflict) == (16, None)
+        left = [file for file in (it.store / "silexium").rglob("*") if file.is_file()]
+        assert sorted(file.suffix for file in left) == [".json", ".json"]  # a memory and an entry, nothing half-written
+
+
+async def test_a_tree_whose_receipt_was_lost_in_a_crash_is_proven_again(tmp_path: Path, sample: Sample) -> None:
+    """The crash came between the rename and the receipt: what the download left is judged again, the tree stays."""
+    desk = Desk(sample, tmp_path)
+    bundle = draft(sample).bundle()
+    first = await desk.resolve(bundle)
+    inode = Path(first.path).stat().st_ino
+    [receipt] = (desk.store / "receipts").iterdir()
+    receipt.unlink()
+    with rejects("notfound.offline"):  # the workspace is gone: nothing shows which .tgz the tree came from
+        await desk.resolve(bundle)
+    put_content(sample, desk.store)
+    again = await desk.resolve(bundle)
+    assert (again.silexium, again.already, Path(again.path).stat().st_ino) == ("proven", False, inode)
+    assert receipt.exists()
+
+    receipt.unlink()
+    (Path(first.path) / "data" / "empty").write_bytes(b"x")
+    put_content(sample, desk.store)
+    with rejects("storage.occupied"):
+        await desk.resolve(bundle)
+    assert not receipt.exists()
 
 
 async def test_a_bundle_keeps_every_server_out_of_it(tmp_path: Path, sample: Sample) -> None:
