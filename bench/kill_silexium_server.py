@@ -2,103 +2,22 @@
 
     python bench/kill_silexium_server.py [--kills 100] [--seed 1]
 
-Each round takes a release in with a process of its own, starts the server, and kills one or both with SIGKILL after a
-random time. After every kill the database is checked: no head was taken back, no size has two roots, every release that
-was logged is where it was, and no release has two entries. At the end a server runs undisturbed until all are logged,
-and every bundle verifies with every head seen on the way.
+Each round takes a release in with a process of its own, starts the server, and kills one or both with SIGKILL at a
+random moment. After every kill the database is checked: no head was taken back, no size has two roots, every release
+that was logged is where it was, and no release has two entries. At the end a server runs undisturbed until all are
+logged, and every bundle verifies with every head seen on the way.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
-import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
-from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from libreseed.adapters.silexium.log_store import LogStore
-from libreseed.ids import ReleaseId
-from libreseed.silexium.bundle import parse_bundle
-from libreseed.silexium.bundle_check import verify_bundle
-from libreseed.silexium.log_memory import parse_consistency
-from libreseed.silexium.tree_head import SignedTreeHead
-from libreseed.silexium.verification import ReleaseVerification
-from services.silexium.office import open_office
-from tests.silexium_server_support import Shop, starting, wait_until
-
-
-@dataclass
-class Ordeal:
-    """What was seen: heads by size, log indices by release, and what was killed in which state."""
-
-    shop: Shop
-    heads: dict[int, SignedTreeHead] = field(default_factory=dict)
-    logged: dict[str, int] = field(default_factory=dict)
-    kills: Counter[str] = field(default_factory=Counter)
-
-    def look(self) -> None:
-        """Check the database as it lies there after a kill."""
-        with sqlite3.connect(self.shop.server / "silexium.db") as connection:
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'log_sth'").fetchone():
-                return
-            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            rows = connection.execute(
-                "SELECT name || '@' || version, log_index, state FROM versions "
-                "JOIN packages ON packages.id = package_id"
-            ).fetchall()
-            entries = connection.execute("SELECT idx, body FROM log_entries ORDER BY idx").fetchall()
-        found = {release: index for release, index, state in rows if state == "logged"}
-        assert self.logged.items() <= found.items(), "a logged release was lost or moved"
-        named = [json.loads(body) for _, body in entries]
-        assert [index for index, _ in entries] == list(range(len(entries)))
-        listed = [f"{entry['package']}@{entry['version_text']}" for entry in named]
-        assert len(set(listed)) == len(listed), "a release has two entries"
-        assert {release: listed.index(release) for release in listed} == found, "log and catalogue differ"
-        self.logged = found
-        for state in (state for _, _, state in rows):
-            self.kills[state] += 1
-        self._look_at_head()
-
-    def _look_at_head(self) -> None:
-        site = self.shop.site()
-        with open_office(site) as office:
-            log = LogStore(office.database, site.log_identity())
-            head = log.head()
-            if head is None:
-                assert not self.heads
-                return
-            for size, seen in self.heads.items():
-                assert size <= head.size, "the log has shrunk"
-                assert log.root_at(size) == seen.root.raw, "a size has two roots"
-            self.heads[head.size] = head
-
-
-def one_round(ordeal: Ordeal, place: Path, draw: random.Random, started: float) -> None:
-    """Ingest and serve at once; kill the server after up to ``started`` seconds, and half of the ingests, too."""
-    line = [sys.executable, "-m", "libreseed_services.silexium.cli"]
-    ingest = subprocess.Popen(
-        [*line, "ingest", str(place), "--config", str(ordeal.shop.server)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    with starting(ordeal.shop, wait=False) as server:
-        if draw.random() < 0.5:
-            time.sleep(draw.uniform(0, started))
-            ingest.kill()
-        else:
-            ingest.wait(60)
-        time.sleep(draw.uniform(0, started))
-        server.process.kill()
-        server.process.wait(60)
-    ingest.wait(60)
-    ordeal.look()
+from tests.silexium_kill_support import Ordeal, finish, one_round
+from tests.silexium_server_support import Shop
 
 
 def main() -> None:
@@ -113,7 +32,7 @@ def main() -> None:
         places = [shop.attested(f"hello@1.0.{number}") for number in range(arguments.kills)]
         began = time.monotonic()
         for number, place in enumerate(places):
-            one_round(ordeal, place, draw, 2.5)
+            one_round(ordeal, place, draw)
             if number % 10 == 9:
                 print(
                     f"{number + 1} kills, {len(ordeal.logged)} logged, heads of {sorted(ordeal.heads)[-1:]}", flush=True
@@ -121,31 +40,6 @@ def main() -> None:
         finish(ordeal, places)
         print(f"{arguments.kills} kills in {time.monotonic() - began:.0f} s; every release logged once, all heads fit")
         print("releases seen in a state after a kill:", dict(ordeal.kills))
-
-
-def finish(ordeal: Ordeal, places: list[Path]) -> None:
-    """Let everything be logged, and hold every bundle and every head that was seen against the end."""
-    shop = ordeal.shop
-    for place in places:  # those whose ingest was killed
-        shop.ingest(place)
-    releases = [place.name.removesuffix(".silexium") for place in places]
-    with starting(shop) as server:
-        wait_until(shop, releases)
-        time.sleep(1.5)
-        policy, now = shop.policy(), int(time.time())
-        for release in releases:
-            with urllib.request.urlopen(f"{server.url}/bundle/{release}", timeout=30) as answer:
-                bundle = parse_bundle(answer.read())
-            verify_bundle(ReleaseVerification(policy, ReleaseId.parse(release), now=now), bundle)
-        for head in ordeal.heads.values():
-            asked = {"package": "hello", "os": "linux", "arch": "x86_64", "known_sth": head.members()}
-            body = json.dumps(asked).encode()
-            request = urllib.request.Request(f"{server.url}/install", body, {"content-type": "application/json"})
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                proof = json.loads(answer.read())["log_proof"]["consistency"]
-            assert head.size == 0 or parse_consistency(proof).old == head.size
-        assert server.stop() == 0
-    ordeal.look()
 
 
 if __name__ == "__main__":
