@@ -21,7 +21,7 @@ from libreseed.adapters.command.settings import Endpoint
 from libreseed.adapters.files.durable import remove_leftovers
 from libreseed.adapters.resolving.store import ReleaseLock, Store, Workspace
 from libreseed.adapters.resolving.trust_store import TrustStore
-from libreseed.errors import ContentRejected, LocalFault, NotFound, TransportFault
+from libreseed.errors import ContentRejected, LocalFault, NotFound, ProofRejected, TransportFault
 from libreseed.package.minimal import MinimalManifest
 from libreseed.resolve.deadline import allowed_seconds
 from libreseed.resolve.engine import FoundRecord, Resolution
@@ -329,6 +329,8 @@ def _is_refusal(error: BaseException) -> bool:
     """Whether content was refused for good. What is only incomplete is kept: the next run goes on with it."""
     if isinstance(error, BaseExceptionGroup):
         return any(_is_refusal(inner) for inner in error.exceptions)
+    if isinstance(error, ProofRejected):  # the content is not what was attested; other refusals say nothing about it
+        return error.reason in ("silexium.artifact", "silexium.src")
     return isinstance(error, ContentRejected) and error.reason != "repair.beyond"
 
 

@@ -28,7 +28,16 @@ from tests import mirror_support
 from tests.attacks.attack_support import LyingDht
 from tests.http_support import answer, served
 from tests.kill_support import kill_and_resume
-from tests.proof_support import AUTHOR_IS_PACKAGER, Desk, draft, export, put_content, settled_draft, write_policy
+from tests.proof_support import (
+    AUTHOR_IS_PACKAGER,
+    Desk,
+    draft,
+    export,
+    put_content,
+    release_manifest,
+    settled_draft,
+    write_policy,
+)
 from tests.resolver_support import KEY, Sample, assert_installed, leftovers, make_sample, rejects, scene
 from tests.silexium_support import LOG, NOW, STAMPED, policy
 from tests.tools import require_program
@@ -159,6 +168,23 @@ async def test_what_the_proofs_refuse_is_not_even_looked_for(tmp_path: Path, sam
         with rejects("silexium.witness", step=10):
             await it.resolve(**options)
     assert dht.asked == []
+
+
+@pytest.mark.parametrize(("wrong", "reason"), [("tgz", "silexium.artifact"), ("src", "silexium.src")])
+async def test_content_that_was_not_attested_is_fetched_and_leaves_nothing(
+    tmp_path: Path, sample: Sample, wrong: str, reason: str
+) -> None:
+    """Only the content shows it; then not even the download is kept."""
+    other = release_manifest(sample, **{wrong: b"something else"})
+    async with scene(tmp_path, sample) as it, served(site(of_bundle(draft(sample, manifest=other).bundle()))) as server:
+        await it.seed()
+        with rejects(reason, step=10) as errors:
+            await it.resolve(**proven_by(server.url))
+        rows = errors[0].evidence["checks"]
+        assert isinstance(rows, list)
+        assert rows[-1]["verdict"] == reason
+        assert len(rows) == {"tgz": 12, "src": 13}[wrong]
+        assert leftovers(it.store) == []
 
 
 async def test_growth_is_proven_by_the_tiles_of_a_server(tmp_path: Path, sample: Sample) -> None:
