@@ -130,8 +130,15 @@ def damaged_tgz(shop: Shop) -> None:
     tgz.write_bytes(tgz.read_bytes()[:-1])
 
 
+def link_binary(shop: Shop, place: Path) -> None:
+    """The right content, elsewhere on this machine."""
+    (place / "tool-linux").rename(shop.root / "secret")
+    (place / "tool-linux").symlink_to(shop.root / "secret")
+
+
 ATTACKS: dict[str, tuple[Change, str, int]] = {
     "changed binary": (lambda s, p: (p / "tool-linux").write_bytes(b"for linuy"), "silexium.artifact", 40),
+    "binary that is a link": (link_binary, "notfound.file", 10),
     "missing binary": (lambda s, p: (p / "tool-linux").unlink(), "notfound.file", 10),
     "another archive": (lambda s, p: changed_tgz(s), "silexium.artifact", 40),
     "damaged archive": (lambda s, p: damaged_tgz(s), "archive.truncated", 30),

@@ -93,7 +93,7 @@ class ReleaseSet:
         if source.release != self.release:
             message = f"the .tgz is of {source.release}, not of {self.release}"
             raise ProofRejected("silexium.release", message)
-        binaries = {line.file: measure_file(self.folder / line.file) for line in sheet.binaries}
+        binaries = {line.file: measure_file(self.folder / line.file, links=False) for line in sheet.binaries}
         return sheet.manifest(source.archive, source.src_index, binaries)
 
     def read_author(self, manifest: ReleaseManifest, key: PublicKey) -> Attestation:
@@ -153,10 +153,11 @@ def measure_source(tgz: Path) -> SourceFacts:
     return SourceFacts(manifest.release, manifest.texts.get("license"), archive, index)
 
 
-def measure_file(path: Path) -> Measure:
-    """Size and BLAKE3 of a regular file, which may be a link to one; raises NotFound and LocalFault."""
+def measure_file(path: Path, *, links: bool = True) -> Measure:
+    """Size and BLAKE3 of a regular file; raises NotFound and LocalFault. Without ``links`` a link is no file: whoever
+    made the folder must not choose what else of this machine is read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if links else os.O_NOFOLLOW))
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise NotFound("notfound.file", f"{path} is not a regular file")
