@@ -110,7 +110,7 @@ class MirrorBoard:
             for chunk, flag in zip(chunks, flags, strict=True):
                 if not flag:
                     lacks[chunk] = 1
-        ask.mirror.took(len(flags) - bad, bad)
+        ask.mirror.took(ask.kind, len(flags) - bad, bad)
         ask._bad_run = len(flags) - 1 - flags.rfind(1) + (ask._bad_run if bad == len(flags) else 0) if bad else 0
         return ask.mirror.alive and ask._bad_run < limits.MIRROR_BAD_RUN
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from libreseed import limits
+from libreseed.resolve.journal import Kind
 
 __all__ = ["MirrorScore"]
 
@@ -40,6 +41,7 @@ class MirrorScore:
     reason: str = ""
     why: str = ""
     last_fault: str = field(default="", repr=False)
+    _given: set[Kind] = field(default_factory=set, repr=False)
     _strikes: int = field(default=0, repr=False)
     _empty: int = field(default=0, repr=False)  # refusals since the last good chunk
     _robbed: int = field(default=0, repr=False)
@@ -64,8 +66,13 @@ class MirrorScore:
         """Whether it has given anything good."""
         return self.good > 0
 
-    def took(self, good: int, bad: int) -> None:
+    def has_given(self, kind: Kind) -> bool:
+        """Whether chunks of that file came, right or wrong."""
+        return kind in self._given
+
+    def took(self, kind: Kind, good: int, bad: int) -> None:
         """So many chunks arrived and were judged."""
+        self._given.add(kind)
         self.good += good
         self.bad += bad
         self.trust += (good / (good + bad) - self.trust) * (1 - 0.8 ** (good + bad))

@@ -33,19 +33,24 @@ def _faults_of_peers(fetch: ContentFetch) -> list[dict[str, str]]:
 
 
 def _faults_of_mirrors(fetch: ContentFetch, mirrors: MirrorAccess | None) -> list[dict[str, str]]:
-    rows = []
-    for source in (mirrors, fetch.mirrors):
-        if source is not None:
-            rows += [_row(base, fault.reason, fault.message) for base, fault in source.faults.items()]
-    for score in fetch.plan.mix.board.mirrors if fetch.plan.mix is not None else []:
+    """One row for each mirror with a fault: why it was dropped, else what it did to documents, else to chunks."""
+    rows: dict[str, dict[str, str]] = {}
+    scores = fetch.plan.mix.board.mirrors if fetch.plan.mix is not None else []
+    for score in scores:
         if score.reason:
-            rows.append(_row(score.url, score.reason, score.why))
-        elif score.bad:
+            rows[score.url] = _row(score.url, score.reason, score.why)
+    for source in (mirrors, fetch.mirrors):
+        for base, fault in source.faults.items() if source is not None else ():
+            rows.setdefault(base, _row(base, fault.reason, fault.message))
+    for score in scores:
+        if score.bad:
             message = f"{score.bad} of {score.bad + score.good} chunks were not as signed"
-            rows.append(_row(score.url, "source.damaged" if score.good else "source.mirror-lies", message))
+            rows.setdefault(
+                score.url, _row(score.url, "source.damaged" if score.good else "source.mirror-lies", message)
+            )
         elif score.last_fault:
-            rows.append(_row(score.url, "source.unsteady", score.last_fault))
-    return rows
+            rows.setdefault(score.url, _row(score.url, "source.unsteady", score.last_fault))
+    return list(rows.values())
 
 
 def _row(source: str, reason: str, message: str) -> dict[str, str]:

@@ -86,7 +86,7 @@ class MirrorSource:
                 raise TransportFault("http.timeout", f"{urls[0]} gave no chunk for {self._silence_s:g} s")
             board.ended(ask, trio.current_time())
         except RangeRefused as refusal:
-            if refusal.status in _NOT_HERE and len(urls) > 1 and not ask.mirror.proven:
+            if refusal.status in _NOT_HERE and len(urls) > 1 and not ask.mirror.has_given(ask.kind):
                 del urls[0]  # another kind of mirror
                 board.withdrawn(ask)
             else:

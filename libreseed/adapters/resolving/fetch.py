@@ -313,6 +313,8 @@ class ContentFetch:
             if not self._verifying():
                 decision = self.plan.decide(trio.current_time())
                 until = decision.until
+                if self.mirrors is not None:
+                    self.mirrors.wake()  # parity may be wished for now
                 if decision.need is Need.DONE:
                     return
                 if decision.need is Need.DECODE:
