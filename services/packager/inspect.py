@@ -25,6 +25,7 @@ from libreseed.repair.grid import ChunkGrid
 from libreseed.torrent.metainfo import parse_metainfo
 
 from .inspect_auraseal import integrity_view, package_view, part_view
+from .inspect_silexium import ATTESTATION_SUFFIXES, attestation_view, bundle_view, release_manifest_view
 from .views import View
 
 __all__ = ["inspect"]
@@ -60,6 +61,9 @@ def _view(path: Path, publisher: PublicKey | None) -> View:
         ".chunks": lambda: _chunk_map(path),
         ".parity": lambda: _parity(path),
         ".torrent": lambda: _torrent(path),
+        ".silexium.json": lambda: bundle_view(path),
+        ".release.json": lambda: release_manifest_view(path),
+        **dict.fromkeys(ATTESTATION_SUFFIXES, lambda: attestation_view(path, publisher)),
         ".tgz": lambda: _manifest("archive", peek_manifest(_existing(path))),
         ".zip": lambda: package_view(path),
         INTEGRITY_MANIFEST_PATH: lambda: integrity_view(path),

@@ -21,6 +21,7 @@ from libreseed.adapters.silexium.release_set import measure_source, read_release
 from libreseed.ids import PublicKey
 from libreseed_services.packager.cli import main
 from tests.release_support import write_tree
+from tests.silexium_support import Draft
 
 SUFFIXES = {".tgz", ".chunks", ".parity", ".torrent", ".minimal.json", ".dht.json"}
 COMMAND = [sys.executable, "-c", "import sys; from libreseed_services.packager.cli import main; sys.exit(main())"]
@@ -608,6 +609,10 @@ def test_inspect_shows_no_secret(place: Path, capsys: pytest.CaptureFixture[str]
         ("x.tgz", b"PK", 30),
         ("manifest.json", b"{}", 30),
         ("notes.txt", b"hello", 2),
+        ("x.silexium.json", b"{}", 40),
+        ("x.release.json", b"[]", 40),
+        ("x.author.json", b"{}", 40),
+        ("x.server.json", b'{"created_at":1}', 40),
     ],
 )
 def test_inspect_of_rubbish(
@@ -722,6 +727,41 @@ def test_build_writes_the_folder_of_a_silexium_server_only_when_asked(
     assert _build(place, "--silexium", "--license", "MIT", "--channel", "beta", out="again") == 0
     for path in made.folder.iterdir():
         assert path.read_bytes() == (place / "again" / made.folder.name / path.name).read_bytes()
+
+
+def test_inspect_of_silexiums_files_says_what_each_cannot_prove(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _build(place, "--silexium", "--license", "MIT", "--json") == 0
+    pubkey = _json(capsys)["pubkey"]
+    folder = place / "out" / "hello@1.0.0.silexium"
+    author = str(folder / "hello@1.0.0.author.json")
+    assert main(["inspect", author, "--json"]) == 0
+    alone = _json(capsys)
+    assert (alone["kind"], alone["says"]["role"], set(alone["unverified"])) == (
+        "attestation",
+        "author",
+        {"role", "keyId", "createdAt", "payload"},
+    )
+    assert main(["inspect", author, "--publisher", pubkey, "--json"]) == 0
+    assert set(_json(capsys)["unverified"]) == {"createdAt", "payload"}
+    other = "ed25519:" + "A" * 42 + "E="
+    assert main(["inspect", author, "--publisher", other, "--json"]) == 40
+    assert _json(capsys)["reason"] == "silexium.key-unknown"
+    assert main(["inspect", str(folder / "hello@1.0.0.release.json"), "--json"]) == 0
+    manifest = _json(capsys)
+    assert (manifest["kind"], manifest["says"]["release"]) == ("release manifest", "hello@1.0.0")
+    assert "manifest" not in manifest["unverified"]
+
+    bundle = place / "hello@1.0.0.silexium.json"
+    bundle.write_bytes(Draft().bundle().data)
+    assert main(["inspect", str(bundle), "--json"]) == 0
+    shown = _json(capsys)
+    assert (shown["kind"], shown["says"]["log"]) == (
+        "Silexium bundle",
+        "log.example/silexium-b3, 16 entries, 2026-09-21T16:13:20Z",
+    )
+    assert shown["unverified"].keys() == shown["says"].keys()  # whoever made a bundle is not trusted
 
 
 @pytest.mark.parametrize(
