@@ -17,6 +17,9 @@ from libreseed.silexium.stamp_job import Pace
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import trio
+    from starlette.applications import Starlette
+
     from libreseed.adapters.silexium.embedded import EmbeddedWorld
 
     from .header_feed import HeaderFeed
@@ -40,6 +43,20 @@ class StampSources:
     run: Callable[[], HeaderRun | None]
     world: EmbeddedWorld | None = None
     feed: HeaderFeed | None = None
+
+    def lend(self, app: Starlette) -> None:
+        """Serve what is embedded to other programs too, below ``/embedded/``."""
+        from libreseed.adapters.silexium.embedded_app import embedded_app
+
+        if self.world is not None:
+            app.mount("/embedded", embedded_app(self.world))
+
+    def start(self, url: str, nursery: trio.Nursery) -> None:
+        """The server is reachable at ``url``: promises may name it, and headers are kept up to date from now on."""
+        if self.world is not None:
+            self.world.reachable_at(f"{url.rstrip('/')}/embedded/")
+        if self.feed is not None:
+            nursery.start_soon(self.feed.run)
 
 
 async def open_stamp_sources(office: Office, stack: AsyncExitStack) -> StampSources:
