@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import trio
 
 from libreseed.adapters.http.client import HttpClient
-from libreseed.adapters.silexium.cosigning import Witness, collect_cosignatures
+from libreseed.adapters.silexium.cosigning import Witness, collect_cosignatures, compare_heads
 from libreseed.adapters.silexium.log_store import LogStore
 from libreseed.errors import LibreSeedError
 
@@ -34,6 +34,12 @@ class Cosigner:
     def nudge(self) -> None:
         """There is a new head."""
         self._news.set()
+
+    async def compare(self) -> None:
+        """Look, before the log goes on, whether the witnesses have seen more of it; raises ``silexium.shrunk``."""
+        for outcome in await compare_heads(self.log, self.witnesses, self.client):
+            if outcome.error is not None:
+                _LOG.warning("not compared with a witness: %s [%s]", outcome.error.message, outcome.error.reason)
 
     async def run(self) -> None:
         """Collect until cancelled."""

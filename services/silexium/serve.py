@@ -22,12 +22,14 @@ from .commands import Commands
 from .site import add_site_flags, load_site
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from libreseed.adapters.command.notify import Notifier
     from libreseed.adapters.http.server import HttpServerOptions
     from libreseed.adapters.silexium.log_store import LogStore
 
+    from .cosigner import Cosigner
     from .office import Office
-    from .pump import Pump
     from .site import Site
 
 __all__ = ["add_parser", "run_server"]
@@ -93,7 +95,6 @@ async def _start(office: Office, notifier: Notifier, nursery: trio.Nursery, stac
     from libreseed.adapters.http.connections import Connections
     from libreseed.adapters.http.server import serve
     from libreseed.adapters.silexium.answers import Answers
-    from libreseed.adapters.silexium.embedded_app import embedded_app
     from libreseed.adapters.silexium.log_store import LogStore
     from libreseed.adapters.silexium.publication import Publication
 
@@ -118,44 +119,43 @@ async def _start(office: Office, notifier: Notifier, nursery: trio.Nursery, stac
         patience=int(site.patience_seconds),
     )
     office.policy()  # a mistake in the settings shows before anything is served
+    cosigner = await _open_cosigner(log, site, stack)
     await office.database.run(publication.sign, wall_clock())
-    pump = Pump(publication, stack.enter_context(closing(WakeBell(site.database))))
-    await _start_cosigner(log, site, pump, nursery, stack)
+    pump = Pump(publication, stack.enter_context(closing(WakeBell(site.database))), cosigner.nudge)
+    nursery.start_soon(cosigner.run)
     proxies = frozenset(site.trusted_proxies)
     connections = Connections(site.connections, site.connections_per_client, proxies, local_free=True)
     wellbeing = Wellbeing(office, pump, connections)
     answers = Answers(log, headers=stamps.run, cosigned=site.cosigned)
     api = Api(answers, office.database, wellbeing.keys, wellbeing.health, wellbeing.metrics)
     served = build_app(api)
-    if stamps.world is not None:
-        served.mount("/embedded", embedded_app(stamps.world))
+    stamps.lend(served)
     app = wellbeing.counting(served)
     urls = await nursery.start(partial(serve, app, _options(site), connections=connections))
-    if stamps.world is not None:
-        stamps.world.reachable_at(f"{urls[0].rstrip('/')}/embedded/")
+    stamps.start(urls[0], nursery)
     nursery.start_soon(pump.run)
-    if stamps.feed is not None:
-        nursery.start_soon(stamps.feed.run)
+    _tell(urls, log, notifier)
+    await notifier.run_watchdog()
+
+
+def _tell(urls: Sequence[str], log: LogStore, notifier: Notifier) -> None:
     for url in urls:
         _LOG.info("serving %s", url)
     _LOG.info("ready: %s, %d entries", log.identity.name, log.size)
     print(*urls, sep="\n", flush=True)  # for whoever chose port 0
     notifier.ready(f"{log.size} entries")
-    await notifier.run_watchdog()
 
 
-async def _start_cosigner(log: LogStore, site: Site, pump: Pump, nursery: trio.Nursery, stack: AsyncExitStack) -> None:
+async def _open_cosigner(log: LogStore, site: Site, stack: AsyncExitStack) -> Cosigner:
+    """Compared with what the witnesses have seen, before anything is signed that could contradict it."""
     from libreseed.adapters.http.client import HttpClient
 
     from .cosigner import Cosigner
     from .log_peers import site_witnesses
 
-    witnesses = site_witnesses(site)
-    if witnesses:
-        client = await stack.enter_async_context(HttpClient())
-        cosigner = Cosigner(log, witnesses, client)
-        pump.on_head = cosigner.nudge
-        nursery.start_soon(cosigner.run)
+    cosigner = Cosigner(log, site_witnesses(site), await stack.enter_async_context(HttpClient()))
+    await cosigner.compare()
+    return cosigner
 
 
 def _options(site: Site) -> HttpServerOptions:

@@ -7,7 +7,7 @@ that it keeps. That head, not the witness's word, decides whether the database i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from libreseed.silexium.witness_wire import SIZE_MEDIA_TYPE, AddCheckpoint, orig
 if TYPE_CHECKING:
     from libreseed.adapters.http.client import HttpAnswer, HttpClient
 
-__all__ = ["CosignOutcome", "Witness", "collect_cosignatures"]
+__all__ = ["CosignOutcome", "Witness", "collect_cosignatures", "compare_heads"]
 
 _ATTEMPTS = 3  # at one head: the witness may learn of it from another process meanwhile
 
@@ -52,29 +52,56 @@ async def collect_cosignatures(
 
     What a witness does wrong is in its outcome; ``silexium.shrunk`` is raised, once the others have been asked.
     """
-    run = store.database.run
-    checkpoint = await run(store.checkpoint)
+    checkpoint = await store.database.run(store.checkpoint)
     if checkpoint is None:
         return ()
     done = {cosignature.signer.key for cosignature in checkpoint.cosignatures}
+    asked = [witness for witness in witnesses if witness.identity.key not in done]
+    return await _ask_all(
+        asked, checkpoint.sth.size, lambda witness: _Request(store, witness, client, checkpoint.sth).make()
+    )
+
+
+async def compare_heads(store: LogStore, witnesses: Sequence[Witness], client: HttpClient) -> tuple[CosignOutcome, ...]:
+    """Ask every witness for the head of this log that it keeps, and compare: raises ``silexium.shrunk``.
+
+    An outcome with an error is of a witness that could not be asked.
+    """
+    size = await store.database.run(lambda: store.size)
+    return await _ask_all(witnesses, size, lambda witness: _compare(store, witness, client))
+
+
+async def _ask_all(
+    witnesses: Sequence[Witness], size: int, ask: Callable[[Witness], Awaitable[None]]
+) -> tuple[CosignOutcome, ...]:
     outcomes: list[CosignOutcome] = []
 
-    async def ask(witness: Witness) -> None:
+    async def one(witness: Witness) -> None:
         error: LibreSeedError | None = None
         try:
-            await _Request(store, witness, client, checkpoint.sth).make()
+            await ask(witness)
         except LibreSeedError as fault:
             error = fault
-        outcomes.append(CosignOutcome(witness, checkpoint.sth.size, error))
+        outcomes.append(CosignOutcome(witness, size, error))
 
     async with trio.open_nursery() as nursery:
         for witness in witnesses:
-            if witness.identity.key not in done:
-                nursery.start_soon(ask, witness)
+            nursery.start_soon(one, witness)
     for outcome in outcomes:
         if outcome.error is not None and outcome.error.reason == "silexium.shrunk":
             raise outcome.error
     return tuple(outcomes)
+
+
+async def _compare(store: LogStore, witness: Witness, client: HttpClient) -> None:
+    """Look at the head of this log that the witness keeps; raises ``silexium.shrunk``."""
+    url = f"{witness.url.rstrip('/')}/{origin_id(store.identity.name)}/checkpoint"
+    try:
+        answer = (await client.get(url, most=limits.NOTE_BYTES)).require(200)
+    except NotFound:
+        return
+    shown = parse_checkpoint(answer.body, store.identity).sth
+    await store.database.run(partial(store.note_shown, shown))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +125,7 @@ class _Request:
                 if old <= self.sth.size:
                     continue
             break
-        await self._compare()
+        await _compare(self.store, self.witness, self.client)
         text = answer.body[: limits.REPORT_CHARS].decode("utf-8", "replace").strip()
         message = f"{self.witness.identity.name} answers {answer.status}: {text}"
         raise ProofRejected("silexium.witness-refused", message, evidence={"status": answer.status})
@@ -119,13 +146,3 @@ class _Request:
         if len(found) != 1:
             raise ProofRejected("silexium.witness", f"{self.witness.identity.name} answers with no cosignature")
         await self.store.database.run(self.store.add_cosignature, found[0])
-
-    async def _compare(self) -> None:
-        """Look at the head of this log that the witness keeps; raises ``silexium.shrunk``."""
-        url = f"{self.witness.url.rstrip('/')}/{origin_id(self.store.identity.name)}/checkpoint"
-        try:
-            answer = (await self.client.get(url, most=limits.NOTE_BYTES)).require(200)
-        except NotFound:
-            return
-        shown = parse_checkpoint(answer.body, self.store.identity).sth
-        await self.store.database.run(partial(self.store.note_shown, shown))

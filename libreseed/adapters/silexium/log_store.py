@@ -168,11 +168,14 @@ class LogStore:
         """Remember a head of this log that somebody else has kept; raises ``silexium.shrunk`` if the database does not
         have its tree, now and at every later append or signature."""
         with self.database.write() as connection:
-            state = _state(connection)
+            try:
+                require_fit(sth, _state(connection).size, lambda size: self.root_in(connection, size))
+            except ProofRejected:
+                self.high_water.raise_to(sth)  # also a smaller one: what does not fit must go on to be found
+                raise
             shown = self.high_water.shown()
             if shown is None or shown.size < sth.size:
                 self.high_water.raise_to(sth)
-            require_fit(sth, state.size, lambda size: self.root_in(connection, size))
 
     def add_cosignature(self, cosignature: Cosignature) -> None:
         """Keep a witness's cosignature of one of this log's heads; a newer one of the same key replaces it."""

@@ -15,7 +15,7 @@ import trio
 from libreseed import limits
 from libreseed.adapters.http.client import HttpClient
 from libreseed.adapters.http.server import HttpServerOptions, serve
-from libreseed.adapters.silexium.cosigning import Witness, collect_cosignatures
+from libreseed.adapters.silexium.cosigning import Witness, collect_cosignatures, compare_heads
 from libreseed.adapters.silexium.database import open_database
 from libreseed.adapters.silexium.log_store import LogStore
 from libreseed.adapters.silexium.witness_app import witness_app
@@ -307,6 +307,27 @@ async def test_a_database_of_another_history_is_noticed_by_its_witness(tmp_path:
         async with served(store) as (url, client):
             with refused("silexium.shrunk"):
                 await collect_cosignatures(fork, [Witness(WITNESS, url)], client)
+        with refused("silexium.shrunk"):  # and for good, although its own head is the larger one
+            grow(fork, 10, branch="b")
+
+
+async def test_a_log_compares_itself_with_its_witnesses_before_it_goes_on(tmp_path: Path) -> None:
+    with open_log(tmp_path / "log.db") as log, witness(tmp_path / "w.db") as store:
+        away = Witness(NamedKey("away.example", private(33).public), "http://127.0.0.74:9")
+        async with served(store) as (url, client):
+            places = [away, Witness(WITNESS, url)]
+            grow(log, 5)
+            log.database.backup(tmp_path / "old.db")
+            (tmp_path / "old.db.head").write_bytes((tmp_path / "log.db.head").read_bytes())
+            store.add_checkpoint(request(log, 0, grow(log, 9)), NOW)
+            outcomes = await compare_heads(log, places, client)
+            assert [outcome.error is None for outcome in outcomes].count(True) == 1
+            with open_log(tmp_path / "old.db") as old:
+                with refused("silexium.shrunk"):
+                    await compare_heads(old, places, client)
+                assert old.size == 5 and old.checkpoint() is not None
+                with refused("silexium.shrunk"):
+                    old.append([b"x"])
 
 
 async def test_a_witness_that_lies_stops_nothing(tmp_path: Path) -> None:
