@@ -49,9 +49,11 @@ class Pump:
         now = wall_clock()
         try:
             done = await self.publication.advance(now)
-        except LibreSeedError as error:
-            _LOG.error("publication stands still: %s [%s]", error.message, error.reason)
-            self.fault = error
+        except* LibreSeedError as faults:  # tasks that ask services for stamps may fail together
+            self.fault = _first(faults)
+            _LOG.error("publication stands still: %s [%s]", self.fault.message, self.fault.reason)
+            done = None
+        if done is None:
             return _RETRY_SECONDS
         self.fault = None
         self._tell(done)
@@ -70,3 +72,13 @@ class Pump:
         for refusal in done.stamp_refusals:
             job, fault = refusal.job, refusal.error
             _LOG.warning("no %s stamp by %s: %s [%s]", job.kind, job.service, fault.message, fault.reason)
+
+
+def _first(faults: BaseExceptionGroup[LibreSeedError]) -> LibreSeedError:
+    """One of the faults, however deep it lies."""
+    inner: BaseException = faults
+    while isinstance(inner, BaseExceptionGroup):
+        inner = inner.exceptions[0]
+    if not isinstance(inner, LibreSeedError):
+        raise AssertionError("except* lets nothing else through")
+    return inner
