@@ -66,6 +66,7 @@ class MirrorSource:
             if ask is not None:
                 await self._carry_out(work, ask)
                 mix.ended(trio.current_time())
+                work.deliver(ask.kind, range(0), bytearray())  # a refusal is news, too: it may have been the last hope
                 self.wake()
                 continue
             work.stop_robbed()
