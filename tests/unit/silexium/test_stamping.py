@@ -364,6 +364,10 @@ async def test_a_service_that_is_down_is_left_alone_with_all_its_jobs(bench: Ben
     assert len(authority.asked) == 1
     assert [refusal.error.reason for refusal in step.refused] == ["http.unreachable"]
     assert step.next_due is not None and step.next_due >= NOW + PACE.retry_first
+    await bench.stamping().advance(step.next_due - 1)  # a restart does not forget to wait
+    assert len(authority.asked) == 1
+    await bench.stamping().advance(step.next_due)
+    assert len(authority.asked) == 2
 
 
 async def test_a_service_with_much_to_do_does_not_fill_the_others_places(bench: Bench) -> None:
@@ -599,6 +603,19 @@ async def test_a_reorganised_chain_takes_a_proof_back_until_the_calendar_has_a_n
     calendar.rest = follow
     bench.now += PACE.poll_most
     assert [done.kind for done in (await stamping.advance(bench.now)).done] == [StampKind.OTS]
+
+
+async def test_two_servers_that_work_on_one_queue_at_once_end_up_with_one_stamp_each(bench: Bench) -> None:
+    first, second = bench.stamping(), bench.stamping()
+    await first.want([b"message %d" % number for number in range(8)], bench.now)
+    for _ in range(3):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(first.advance, bench.now)
+            nursery.start_soon(second.advance, bench.now)
+        bench.now += PACE.poll_first
+    for number in range(8):
+        status = await first.status(b"message %d" % number)
+        assert (len(status.tokens), len(status.proofs), status.open) == (1, 1, ())
 
 
 async def test_two_processes_over_one_queue_do_not_undo_each_other(bench: Bench) -> None:
