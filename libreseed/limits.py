@@ -127,6 +127,10 @@ CONTROL_REPLY_SECONDS = 30  # for a client to take one line
 CONTROL_BEAT_SECONDS = 5  # between lines while a command works
 CONTROL_SILENCE_SECONDS = 30  # after which a client gives up on the daemon
 
+SPOT_SECONDS = 15  # between two looks at what peers are being given
+SPOT_CHUNKS = 32  # looked at then, of each release
+SPOT_PAUSE_SECONDS = 600  # between two full checks of a release because of such a look
+
 # --- HTTP (docs/specification/http.md) ------------------------------------------------------------------------------
 HTTP_BODY_BYTES = 2**20  # of a request, unless a service says otherwise
 HTTP_CONNECTIONS = 1000  # at once

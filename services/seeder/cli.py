@@ -64,6 +64,8 @@ def _ask(arguments: argparse.Namespace) -> Report:
         answer = control.call(socket, Request("scrub", {"id": arguments.id} if arguments.id else {}))
         return Report(describe_scrub(answer), answer)
     answer = control.call(socket, Request(command, {}))
+    if command == "metrics":
+        return Report(answer["text"].rstrip("\n"), answer)
     return Report((describe_list if command == "list" else describe_status)(answer), answer)
 
 
@@ -105,10 +107,12 @@ def _parser() -> CommandParser:
     )
     run.add_argument("--bootstrap", action="append", metavar="H:P", help="a DHT node to begin with; may be repeated")
     run.add_argument("--watch", metavar="DIR", help="add release folders that appear there")
+    run.add_argument("--metrics-listen", metavar="H:P", help="answer Prometheus there (default: nowhere)")
     texts = {
         "add": "verify a release folder (or the .tgz in it) and seed it",
         "list": "what is seeded",
         "status": "how the daemon is doing",
+        "metrics": "what Prometheus reads, for a textfile collector",
         "scrub": "read a release (default: all) from the disk now, and heal it",
         "remove": "stop seeding a release and delete the seeder's copy",
     }

@@ -53,6 +53,7 @@ _SCHEMA = (
     Setting("retry-interval", seconds, 15.0),
     Setting("scrub-interval", seconds, 7 * 86400.0),
     Setting("scrub-rate", integer(2**16, _TB), 20 * 10**6),
+    Setting("metrics-listen", endpoint),
 )
 
 
@@ -63,7 +64,8 @@ class SeederConfig:
     ``listen`` are TCP addresses of the swarm (or names); the DHT listens on ``dht_port`` (UDP) of the same hosts, and
     the door for old clients on ``legacy_port`` (TCP, 0: any free one) of these.
     ``record_interval`` is between two puts of a signed record, ``peer_interval`` between two announces as a peer (nodes
-    forget peers after 30 minutes), ``scrub_interval`` between two full reads of a release.
+    forget peers after 30 minutes), ``scrub_interval`` between two full reads of a release. ``metrics_listen`` is where
+    Prometheus is answered (TCP), if anywhere.
     """
 
     state_dir: Path
@@ -84,6 +86,7 @@ class SeederConfig:
     retry_interval: float
     scrub_interval: float
     scrub_rate: int
+    metrics_listen: Endpoint | None
     config_file: Path | None = None
 
     @property

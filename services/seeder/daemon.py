@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from functools import partial
 
 import trio
 
 from libreseed.adapters.command.control_server import ControlServer
 from libreseed.adapters.command.listening import listen_addresses
 from libreseed.adapters.command.notify import Notifier
+from libreseed.adapters.command.settings import Endpoint
 from libreseed.adapters.dht.udp import DhtNode, DhtOptions
 from libreseed.adapters.release.seed_store import SeedStore
 from libreseed.adapters.torrent.legacy_door import LegacyDoor
@@ -26,14 +28,17 @@ from .config import SeederConfig
 from .guard import refuse_private_keys
 from .health import Meter
 from .library import Library, Swarm
+from .metrics import MetricsPage
 from .minder import Minder
 from .requests import Parts, Requests
 from .scrubber import Scrubber
+from .spot_check import SpotCheck
 from .watch import WatchFolder
 
 __all__ = ["run_daemon"]
 
 _LOG = logging.getLogger("libreseed.seeder")
+_SCRAPERS = 16  # connections to the metrics page
 
 
 def run_daemon(config: SeederConfig) -> None:
@@ -101,10 +106,21 @@ async def _start(config: SeederConfig, store: SeedStore, notifier: Notifier, nur
         await nursery.start(watch.run)
     await nursery.start(Minder(library, node, config).run)
     nursery.start_soon(Scrubber(library, config).run)
+    nursery.start_soon(SpotCheck(library, meter).run)
     answers = Requests(Parts(config, library, announcer, swarm, node, meter, watch))
     await nursery.start(ControlServer(config.control_socket, answers, group=config.control_group).run)
+    if config.metrics_listen is not None:
+        await _serve_metrics(config.metrics_listen, answers, nursery)
     _announce_ready(config, session, node, library, notifier)
     await notifier.run_watchdog()
+
+
+async def _serve_metrics(at: Endpoint, answers: Requests, nursery: trio.Nursery) -> None:
+    from libreseed.adapters.http.server import HttpServerOptions, serve
+
+    options = HttpServerOptions(at.host, at.port, http2=False, connections=_SCRAPERS, max_body=0)
+    for url in await nursery.start(partial(serve, MetricsPage(answers.metrics), options)):
+        _LOG.info("metrics on %s/metrics", url)
 
 
 def _reachable(address: tuple[str, int]) -> tuple[str, int]:

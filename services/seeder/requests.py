@@ -1,16 +1,17 @@
 """What the control socket can ask of the daemon, and the answers, which are the JSON that the commands print.
 
-``add PATH``, ``list``, ``status``, ``scrub [ID]``, ``remove ID``. Numbers are integers: bytes, whole seconds, bytes per
-second. docs/operations.md, "Monitoring", says what each means.
+``add PATH``, ``list``, ``status``, ``metrics``, ``scrub [ID]``, ``remove ID``. Numbers are integers: bytes, whole
+seconds, bytes per second. docs/operations.md, "Monitoring", says what each means.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import trio
 
@@ -26,6 +27,7 @@ from .announcer import Announcer
 from .config import SeederConfig
 from .health import Meter
 from .library import Holding, Library, Swarm
+from .metrics import metrics_text
 from .source import INDEX_SUFFIX, Source, handed_over, locate
 from .watch import WatchFolder, note_quarantine
 
@@ -63,6 +65,7 @@ class Requests:
         self._commands: dict[str, Callable[[Request], Awaitable[Answer]]] = {
             "add": self._add,
             "list": self._list,
+            "metrics": self._metrics,
             "remove": self._remove,
             "scrub": self._scrub,
             "status": self._status,
@@ -97,6 +100,15 @@ class Requests:
         request.only()
         lags = self._announcer.lags()
         return {"releases": [await self._describe(one, lags) for _, one in sorted(self._library.holdings.items())]}
+
+    async def metrics(self) -> str:
+        """The page for Prometheus."""
+        status, listed = await self._status(Request("status", {})), await self._list(Request("list", {}))
+        return metrics_text(status, cast("Sequence[Mapping[str, Any]]", listed["releases"]))
+
+    async def _metrics(self, request: Request) -> Answer:
+        request.only()
+        return {"text": await self.metrics()}
 
     async def _remove(self, request: Request) -> Answer:
         request.only("id")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +71,19 @@ def test_add_list_status_remove(tmp_path: Path, release: Path) -> None:
         assert list((tmp_path / "state" / "releases").iterdir()) == []
         gone = command("remove", "demo@1.0.0", *place)
         assert (gone.returncode, json.loads(gone.stdout)["reason"]) == (10, "notfound.release")
+
+
+def test_metrics_are_answered_where_they_were_asked_for_and_nowhere_else(tmp_path: Path, release: Path) -> None:
+    with running(tmp_path / "state", "--metrics-listen", f"{loopback()}:0") as seeder:
+        seeder.ask("add", path=str(release))
+        found = re.search(r"metrics on (http://\S+/metrics)", seeder.text())
+        assert found is not None
+        with urllib.request.urlopen(found[1], timeout=30) as answer:
+            page = answer.read().decode()
+        assert 'libreseed_seeder_releases{state="seeding"} 1' in page.splitlines()
+        assert "release_bad_chunks" in command("metrics", "--state-dir", tmp_path / "state").stdout
+    with running(tmp_path / "other") as seeder:
+        assert "metrics on" not in seeder.text()
 
 
 def test_sigterm_is_a_clean_stop_and_systemd_is_told(tmp_path: Path) -> None:
