@@ -51,10 +51,12 @@ class Sources:
     silence_s: float
 
 
-def trusted_resolution(minimal: MinimalManifest, max_package_bytes: int, now_ms: int) -> Resolution:
+def trusted_resolution(minimal: MinimalManifest, max_package_bytes: int, now_ms: int, silence_s: float) -> Resolution:
     """The resolver's state machine after step 3, for a manifest whose publisher the operator mirrors."""
     request = Request(minimal.release, minimal.pubkey, without_silexium=True)  # a mirror vouches for nothing
-    resolution = Resolution(request, Policy(max_package_bytes=max_package_bytes))
+    patience_s = max(1, round(silence_s))
+    policy = Policy(max_package_bytes=max_package_bytes, patience_s=patience_s, peer_silence_s=patience_s)
+    resolution = Resolution(request, policy)
     resolution.begin(TrustBasis((minimal.pubkey,), "flag"), {})
     resolution.record(FoundRecord(minimal.pubkey, minimal.data, None, "sync"))
     resolution.minimal_manifest(now_ms)

@@ -2,8 +2,8 @@
 
 What is wanted is named, or is everything that the mirrors list by publishers that are mirrored here. A release is
 pulled into ``STORE/.libreseed-mirror/sync/``, completed there (parity and torrent are made anew), judged like any other
-copy, and appears in the store by one rename. One that is held and whole is left alone; one that is damaged is replaced. A
-release that fails does not keep the others out. docs/specification/mirror.md, 7.
+copy, and appears in the store by one rename. One that is held and whole is left alone; one that is damaged is replaced.
+A release that fails does not keep the others out. docs/specification/mirror.md, 7.
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ class Syncer:
         now_ms = time.time_ns() // 10**6
         if await trio.to_thread.run_sync(self._is_here, minimal, now_ms):
             return False
-        resolution = trusted_resolution(minimal, self._rules.max_package_bytes, now_ms)
+        silence_s = self._sources.silence_s
+        resolution = trusted_resolution(minimal, self._rules.max_package_bytes, now_ms, silence_s)
         space = await trio.to_thread.run_sync(self._workspace, minimal)
         self._watcher.phase(f"fetching {release}", minimal.size)
         shown = partial(_show, self._watcher, minimal.size)
