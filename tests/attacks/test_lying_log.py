@@ -469,6 +469,25 @@ async def test_a_damaged_memory_is_not_an_empty_one(desk: Desk, sample: Sample, 
     assert (await desk.resolve(bundle)).silexium == "proven"
 
 
+async def test_a_log_whose_key_was_changed_must_be_looked_at_by_hand(desk: Desk, sample: Sample) -> None:
+    """The policy names another key for a log that was seen under its old one: nobody's mirror is to blame for that."""
+    desk.remember(MemoryLog(16))
+    changed = private(44)
+    desk.policy = policy(logs=(TrustedLog(NamedKey(LOG.name, changed.public)),))
+
+    class Rekeyed(MemoryLog):
+        def head(self, size: int | None = None, *, at: int = LOGGED, key: PrivateKey = changed) -> SignedTreeHead:
+            return super().head(size, at=at, key=key)
+
+    with rejects("silexium.head-signature", step=10) as errors:
+        await desk.resolve(draft(sample, log=Rekeyed()).bundle())
+    assert "source" not in errors[0].evidence
+    path = Path(str(errors[0].evidence["memory"]))
+    assert str(path) in errors[0].details[0]
+    path.unlink()  # the decision
+    assert (await desk.resolve(draft(sample, log=Rekeyed()).bundle())).silexium == "proven"
+
+
 # --- what a careful policy adds ---------------------------------------------------------------------------------------
 
 

@@ -89,9 +89,9 @@ class ProofCollector:
             except TransportFault as error:
                 passed.append(f"{source.name}: {error.message} [{error.reason}]")
             except ProofRejected as error:
-                error.evidence = {**error.evidence, "source": source.name}
-                if error.reason in _FINAL:
+                if error.reason in _FINAL or "memory" in error.evidence:
                     raise
+                error.evidence = {**error.evidence, "source": source.name}
                 refused.append(error)
                 passed.append(f"{source.name}: {error.message} [{error.reason}]")
             self.told(passed[-1])

@@ -58,10 +58,13 @@ class TrustMemory:
         self._lock = root / "locks" / "silexium.lock"
 
     def recall(self, log: NamedKey, release: ReleaseId) -> Remembered:
-        """What is known of ``log`` and of the entry of ``release`` in it; raises ``silexium.memory`` when damaged."""
+        """What is known of ``log`` and of the entry of ``release`` in it.
+
+        Raises ``silexium.memory`` when damaged, or the reasons of its heads (the log's key was changed in the policy),
+        with the file in evidence["memory"].
+        """
         data = _read(self._memory_path(log), limits.LOG_MEMORY_BYTES)
-        memory = None if data is None else parse_memory(data, log)
-        return Remembered(log, memory, self._entry(log, release), data)
+        return Remembered(log, self._parsed(data, log), self._entry(log, release), data)
 
     def keep(self, before: Remembered, memory: LogMemory, release: ReleaseId, entry: Blake3Digest) -> bool:
         """Write what was learned; False, and nothing is written, if another process has written since ``before``."""
@@ -83,7 +86,7 @@ class TrustMemory:
         """
         with self._locked():
             data = _read(self._memory_path(log), limits.LOG_MEMORY_BYTES)
-            memory = LogMemory(conflict.first) if data is None else parse_memory(data, log)
+            memory = self._parsed(data, log) or LogMemory(conflict.first)
             evidence = self._evidence(log, "fork", {**told, "how_to_check": _HOW_TO_CHECK, **conflict.members()})
             if memory.conflict is None:
                 _write(self._memory_path(log), wire.canonical(replace(memory, conflict=conflict).members()))
@@ -96,8 +99,19 @@ class TrustMemory:
 
     def conflict(self, log: NamedKey) -> HeadConflict | None:
         """The proof that ``log`` has forked, if one is kept."""
-        data = _read(self._memory_path(log), limits.LOG_MEMORY_BYTES)
-        return None if data is None else parse_memory(data, log).conflict
+        memory = self._parsed(_read(self._memory_path(log), limits.LOG_MEMORY_BYTES), log)
+        return None if memory is None else memory.conflict
+
+    def _parsed(self, data: bytes | None, log: NamedKey) -> LogMemory | None:
+        if data is None:
+            return None
+        try:
+            return parse_memory(data, log)
+        except ProofRejected as error:
+            path = str(self._memory_path(log))
+            error.evidence = {**error.evidence, "memory": path}
+            error.details = (*error.details, f"what is remembered of {log.name} does not hold: {path}")
+            raise
 
     def _entry(self, log: NamedKey, release: ReleaseId) -> Blake3Digest | None:
         path = self._entry_path(log, release)
