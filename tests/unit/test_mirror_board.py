@@ -1,0 +1,293 @@
+"""Who is asked for which chunks over HTTP, without any HTTP: simulated mirrors, a clock that is a number."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from libreseed import limits
+from libreseed.ids import ReleaseId
+from libreseed.resolve.fetch_plan import FetchPlan, Need
+from libreseed.resolve.journal import Kind
+from libreseed.resolve.mirror_board import ANYBODY, MIRRORS_ONLY, Ask, MirrorBoard
+from libreseed.resolve.mirror_score import MirrorScore
+from libreseed.resolve.piece_map import PieceMap
+from libreseed.resolve.source_mix import SourceMix
+from libreseed.resolve.swarm_view import PeerOffer, SwarmView
+from libreseed.torrent.bitfield import pack_bitfield
+from libreseed.torrent.layout import TorrentLayout
+
+RELEASE = ReleaseId.parse("sample@1.0.0")
+
+
+def board_of(mirrors: int, chunks: int) -> MirrorBoard:
+    board = MirrorBoard([f"http://m{number}" for number in range(mirrors)], (chunks, 10))
+    board.pools[Kind.DATA][:] = bytes([MIRRORS_ONLY]) * chunks
+    return board
+
+
+def answer(board: MirrorBoard, ask: Ask, holds: set[int], now: float) -> list[int]:
+    """The mirror answers with what it holds and junk for the rest; returns the good chunks."""
+    good: list[int] = []
+    while ask.left:
+        chunk = ask.left[0]
+        flag = chunk in holds
+        good += [chunk] if flag else []
+        if not board.arrived(ask, bytes([flag])):
+            break
+    board.ended(ask, now)
+    return good
+
+
+def run(board: MirrorBoard, holdings: list[set[int]], missing: set[int]) -> int:
+    """Let all mirrors answer in turn until nobody is able; returns how many chunks were sent."""
+    sent, now = 0, 0.0
+    for _ in range(10_000):
+        now += 1.0
+        if not missing or not board.able(now):
+            return sent
+        for mirror, holds in zip(board.mirrors, holdings, strict=True):
+            pool = board.pools[Kind.DATA]
+            pool[:] = bytes(MIRRORS_ONLY if chunk in missing else 0 for chunk in range(len(pool)))
+            ask = board.next(mirror, now)
+            if ask is not None and ask.kind is Kind.DATA:
+                missing -= set(answer(board, ask, holds, now))
+                sent += ask.done
+    raise AssertionError("it does not end")
+
+
+def test_requests_grow_while_everything_verifies_and_never_overlap() -> None:
+    board = board_of(1, 4000)
+    lengths, seen = [], set[int]()
+    for now in range(12):
+        ask = board.next(board.mirrors[0], float(now))
+        assert ask is not None
+        assert seen.isdisjoint(ask.chunks)
+        seen.update(ask.chunks)
+        lengths.append(len(ask.chunks))
+        board.arrived(ask, b"\1" * len(ask.chunks))
+        board.ended(ask, now + 0.001)
+    assert lengths[0] == limits.MIRROR_FIRST_CHUNKS
+    assert lengths[:6] == sorted(lengths[:6])
+    assert max(lengths) > 16 * limits.MIRROR_FIRST_CHUNKS
+
+
+def test_a_mirror_has_one_request_until_it_has_proven_itself() -> None:
+    board = board_of(1, 4000)
+    mirror = board.mirrors[0]
+    first = board.next(mirror, 0.0)
+    assert first is not None
+    assert board.next(mirror, 0.0) is None
+    board.arrived(first, b"\1" * len(first.chunks))
+    board.ended(first, 1.0)
+    more = [board.next(mirror, 1.0) for _ in range(limits.MIRROR_CONNECTIONS + 1)]
+    assert sum(ask is not None for ask in more) == limits.MIRROR_CONNECTIONS
+
+
+def test_a_liar_is_dropped_after_a_few_chunks() -> None:
+    board = board_of(1, 4000)
+    assert run(board, [set()], set(range(4000))) <= limits.MIRROR_BAD_CHUNKS + limits.MIRROR_FIRST_CHUNKS
+    assert board.mirrors[0].reason == "source.mirror-lies"
+
+
+def test_good_parts_of_a_damaged_copy_are_found_for_few_wasted_bytes() -> None:
+    chunks = 4000
+    holds = set(range(1500)) | set(range(2500, 3600))
+    board = board_of(1, chunks)
+    missing = set(range(chunks))
+    sent = run(board, [holds], missing)
+    assert holds.isdisjoint(missing)
+    # What it lacks is tried once at the end, chunk by chunk, since nobody else is there; no chunk is tried twice.
+    assert sent <= chunks
+
+
+def test_two_halves_are_joined_with_little_waste() -> None:
+    chunks = 4000
+    missing = set(range(chunks))
+    sent = run(board_of(2, chunks), [set(range(2200)), set(range(1800, chunks))], missing)
+    assert not missing
+    assert sent < 1.03 * chunks
+
+
+def test_what_a_mirror_refuses_is_not_asked_of_it_again() -> None:
+    board = board_of(1, 200)
+    mirror, lacks, refused = board.mirrors[0], set(range(50, 60)), list[int]()
+    for now in range(1000):
+        ask = board.next(mirror, float(now))
+        if ask is None:
+            break
+        if lacks.isdisjoint(ask.chunks):
+            board.arrived(ask, b"\1" * len(ask.chunks))
+            board.ended(ask, now + 0.1)
+            continue
+        if len(ask.chunks) == 1:
+            refused += ask.chunks
+        board.refused(ask, float(now))
+        board.pools[Kind.DATA][ask.chunks.start : ask.chunks.stop] = bytes([MIRRORS_ONLY]) * len(ask.chunks)
+    assert sorted(refused) == sorted(lacks)
+    assert mirror.alive
+    assert board.wasted == 0
+
+
+def test_a_mirror_that_asks_for_rest_gets_it_a_few_times() -> None:
+    board = board_of(1, 200)
+    mirror, now, rests = board.mirrors[0], 0.0, 0
+    while mirror.alive:
+        ask = board.next(mirror, now)
+        if ask is None:
+            rests += 1
+            assert mirror.ready_at <= now + limits.MIRROR_PAUSE_SECONDS
+            now = mirror.ready_at
+            continue
+        board.refused(ask, now, 3600.0)
+    assert 0 < rests <= limits.MIRROR_REFUSALS
+    assert mirror.reason == "source.mirror-lacks"
+
+
+def test_faults_in_a_row_end_a_mirror_and_good_chunks_forgive_them() -> None:
+    score = MirrorScore("http://m")
+    for now in range(limits.MIRROR_STRIKES - 1):
+        score.failed("http.cut-off", "broke off", float(now))
+    score.took(Kind.DATA, 1, 0)
+    for now in range(limits.MIRROR_STRIKES - 1):
+        score.failed("http.cut-off", "broke off", float(now))
+    assert score.alive
+    score.failed("http.cut-off", "broke off", 9.0)
+    assert (score.reason, score.why) == ("http.cut-off", "broke off")
+
+
+@pytest.mark.parametrize("reason", ["http.certificate", "http.encoding", "http.redirect"])
+def test_what_no_second_try_mends_ends_it_at_once(reason: str) -> None:
+    score = MirrorScore("http://m")
+    score.failed(reason, "x", 0.0)
+    assert score.reason == reason
+
+
+def test_an_idle_mirror_takes_over_from_a_slow_one() -> None:
+    board = board_of(2, 64)
+    quick, slow = board.mirrors
+    quick.took(Kind.DATA, 4, 0)
+    quick.rate = 1e6
+    ask = board.next(slow, 0.0)
+    assert ask is not None
+    board.pools[Kind.DATA][:] = bytes(64)
+    assert board.rob(quick, limits.MIRROR_ROB_SECONDS / 2) is None
+    assert board.rob(quick, 3.0) is ask
+    assert ask.robbed
+    assert slow.ready_at > 3.0
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 4), st.integers(20, 400))
+def test_all_that_any_mirror_holds_is_found(seed: int, mirrors: int, chunks: int) -> None:
+    """Whatever is damaged where: every chunk that somebody who was not dropped holds comes, and it ends."""
+    draw = random.Random(seed)
+    holdings = [set(draw.sample(range(chunks), draw.randint(chunks // 3, chunks))) for _ in range(mirrors)]
+    board, missing = board_of(mirrors, chunks), set(range(chunks))
+    run(board, holdings, missing)
+    alive = [holds for mirror, holds in zip(board.mirrors, holdings, strict=True) if mirror.alive]
+    assert missing.isdisjoint(set().union(*alive))
+
+
+# --- beside the swarm ------------------------------------------------------------------------------------------------
+
+
+class Mixed:
+    """A mix over a layout, with peers that hold ``offers`` of the .tgz's pieces."""
+
+    def __init__(self, size: int, mirrors: int = 1) -> None:
+        self.layout = TorrentLayout(RELEASE, size, 12)
+        self.pieces = PieceMap(self.layout)
+        self.swarm = SwarmView(self.layout.piece_count, 5)
+        self.mix = SourceMix([f"http://m{number}" for number in range(mirrors)], self.pieces, self.swarm)
+
+    def peer(self, name: str, held: set[int]) -> PeerOffer:
+        return PeerOffer((name, 1), pack_bitfield(piece in held for piece in range(self.layout.piece_count)), 0)
+
+    def shared(self) -> set[int]:
+        return {piece for piece in self.layout.tgz.pieces if self.mix.allows(piece)}
+
+
+def test_a_piece_is_the_swarms_or_the_mirrors_never_both() -> None:
+    it = Mixed(8_000_000)
+    held = set(list(it.layout.tgz.pieces)[::2])
+    it.swarm.update([it.peer("a", held)], [0] * it.layout.piece_count, 1.0)
+    it.mix.update(1.0)
+    share, pool = it.shared(), it.mix.board.pools[Kind.DATA]
+    assert share
+    assert share <= held
+    for piece in share:
+        inner = list(it.pieces.touched(piece))[1:-1]
+        assert not any(pool[chunk] for chunk in inner)
+    for piece in set(it.layout.tgz.pieces) - share:
+        assert all(pool[chunk] for chunk in it.pieces.touched(piece))
+
+
+def test_mirrors_begin_with_what_no_peer_offers() -> None:
+    it = Mixed(8_000_000)
+    pieces = list(it.layout.tgz.pieces)
+    it.swarm.update([it.peer("a", set(pieces) - set(pieces[100:110]))], [0] * it.layout.piece_count, 1.0)
+    it.mix.update(1.0)
+    ask = it.mix.next(it.mix.board.mirrors[0], 1.0)
+    assert ask is not None
+    assert set(ask.chunks) <= {chunk for piece in pieces[100:110] for chunk in it.pieces.touched(piece)}
+
+
+def test_the_share_grows_with_what_the_swarm_delivers() -> None:
+    it = Mixed(40_000_000)
+    it.swarm.update([it.peer("a", set(it.layout.tgz.pieces))], [0] * it.layout.piece_count, 1.0)
+    it.mix.update(1.0)
+    first = it.shared()
+    for piece in sorted(first):
+        it.pieces.finish(piece)
+        it.mix.session_finished(piece, 2.0)
+    assert len(it.shared()) > len(first)
+
+
+def test_without_a_mirror_the_swarm_may_fetch_everything() -> None:
+    it = Mixed(8_000_000)
+    it.swarm.update([it.peer("a", set(it.layout.tgz.pieces))], [0] * it.layout.piece_count, 1.0)
+    it.mix.board.mirrors[0].drop("http.unreachable", "x")
+    it.mix.update(1.0)
+    assert it.shared() == set(it.layout.tgz.pieces)
+
+
+def test_pieces_of_peers_that_leave_go_back_to_the_mirrors() -> None:
+    it = Mixed(8_000_000)
+    it.swarm.update([it.peer("a", set(it.layout.tgz.pieces))], [0] * it.layout.piece_count, 1.0)
+    it.mix.update(1.0)
+    it.swarm.update([], [0] * it.layout.piece_count, 2.0)
+    it.mix.update(2.0)
+    assert it.mix.board.pools[Kind.DATA].count(MIRRORS_ONLY) == it.layout.grid.n
+
+
+def test_a_failed_piece_goes_to_the_mirrors() -> None:
+    it = Mixed(8_000_000)
+    it.swarm.update([it.peer("a", set(it.layout.tgz.pieces))], [0] * it.layout.piece_count, 1.0)
+    it.mix.update(1.0)
+    piece = min(it.shared())
+    it.mix.session_failed(piece, 1.5)
+    assert piece not in it.shared()
+    assert all(it.mix.board.pools[Kind.DATA][chunk] in (MIRRORS_ONLY, ANYBODY) for chunk in it.pieces.touched(piece))
+
+
+def test_a_plan_with_mirrors_ends_only_when_they_are_through() -> None:
+    layout = TorrentLayout(RELEASE, 600_000, 12)
+    plan = FetchPlan(layout, patience_s=5, silence_s=3, now=0.0, mirrors=["http://m"])
+    for piece in layout.chunks.pieces:
+        plan.piece_done(piece, 0.0)
+    mix = plan.mix
+    assert mix is not None
+    mix.update(0.0)
+    now = 100.0  # long past any patience: a mirror that may give something counts
+    assert plan.decide(now).need is Need.MORE
+    while (ask := mix.next(mix.board.mirrors[0], now)) is not None:
+        mix.board.arrived(ask, b"\1" * len(ask.chunks))
+        plan.chunks_verified(ask.kind, ask.chunks, now)
+        mix.board.ended(ask, now)
+        mix.ended(now)
+        now += 1
+    assert plan.decide(now).need is Need.DONE
