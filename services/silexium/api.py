@@ -73,7 +73,7 @@ class Api:
     health: Callable[[Served | None], Health]
     metrics: Callable[[Served | None], str]
     _served: Served | None = None
-    _seen: float = -1e9
+    _seen: float = -_HEAD_SECONDS - 1.0
     _looking: trio.Lock = field(default_factory=trio.Lock)
 
     async def served(self) -> Served:
@@ -84,6 +84,10 @@ class Api:
                     self._served = await self.database.run(self.answers.served, self._served)
                     self._seen = trio.current_time()
         return self._served
+
+    def look_again(self) -> None:
+        """There may be a new head: look before the next answer."""
+        self._seen = -_HEAD_SECONDS - 1.0
 
     async def install(self, request: Request) -> Response:
         """POST /install and /resolve."""

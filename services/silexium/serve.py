@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 from contextlib import AsyncExitStack, closing
 from functools import partial
@@ -20,6 +19,7 @@ from libreseed import limits
 
 from .commands import Commands
 from .site import add_site_flags, load_site
+from .stopping import stop_on_signal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,10 +27,13 @@ if TYPE_CHECKING:
     from libreseed.adapters.command.notify import Notifier
     from libreseed.adapters.http.server import HttpServerOptions
     from libreseed.adapters.silexium.log_store import LogStore
+    from libreseed.adapters.silexium.publication import Publication
 
     from .cosigner import Cosigner
     from .office import Office
+    from .pump import Pump
     from .site import Site
+    from .stamp_sources import StampSources
 
 __all__ = ["add_parser", "run_server"]
 
@@ -75,67 +78,84 @@ async def _serve(office: Office) -> None:
 
     notifier = Notifier()
     async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
-        await nursery.start(_stop_on_signal, nursery.cancel_scope, notifier)
+        await nursery.start(partial(stop_on_signal, nursery.cancel_scope, stopping=notifier.stopping))
         await _start(office, notifier, nursery, stack)
 
 
-async def _stop_on_signal(
-    scope: trio.CancelScope, notifier: Notifier, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        task_status.started()
-        async for number in signals:
-            _LOG.info("stopping on %s", signal.Signals(number).name)
-            notifier.stopping()
-            scope.cancel()
-            return
-
-
 async def _start(office: Office, notifier: Notifier, nursery: trio.Nursery, stack: AsyncExitStack) -> None:
-    from libreseed.adapters.http.connections import Connections
-    from libreseed.adapters.http.server import serve
-    from libreseed.adapters.silexium.answers import Answers
+    """Open everything, sign a head, serve; the order is what :func:`run_server` promises."""
     from libreseed.adapters.silexium.log_store import LogStore
-    from libreseed.adapters.silexium.publication import Publication
 
-    from .api import Api, build_app
     from .office import wall_clock
     from .pump import Pump
     from .stamp_sources import open_stamp_sources
     from .wake import WakeBell
-    from .wellbeing import Wellbeing
 
     site = office.site
     log = LogStore(office.database, site.log_identity())
     stamps = await open_stamp_sources(office, stack)
-    publication = Publication(
+    office.policy()  # a mistake in the settings shows before anything is served
+    publication = _publication(office, log, stamps)
+    cosigner = await _open_cosigner(log, site, stack)
+    await office.database.run(publication.sign, wall_clock())
+    pump = Pump(publication, stack.enter_context(closing(WakeBell(site.database))))
+    nursery.start_soon(cosigner.run)
+    urls = await _start_http(office, log, stamps, pump, cosigner, nursery)
+    if stamps.world is not None:
+        stamps.world.reachable_at(f"{urls[0].rstrip('/')}/embedded/")
+    nursery.start_soon(pump.run)
+    if stamps.feed is not None:
+        nursery.start_soon(stamps.feed.run)
+    _tell(urls, log, notifier)
+    await notifier.run_watchdog()
+
+
+def _publication(office: Office, log: LogStore, stamps: StampSources) -> Publication:
+    from libreseed.adapters.silexium.publication import Publication
+
+    return Publication(
         office.catalogue,
         log,
-        site.unlock("log-key"),
+        office.site.unlock("log-key"),
         stamps.stamping,
         policy=office.policy,
         headers=stamps.headers,
-        head_seconds=int(site.head_seconds),
-        patience=int(site.patience_seconds),
+        head_seconds=int(office.site.head_seconds),
+        patience=int(office.site.patience_seconds),
     )
-    office.policy()  # a mistake in the settings shows before anything is served
-    cosigner = await _open_cosigner(log, site, stack)
-    await office.database.run(publication.sign, wall_clock())
-    pump = Pump(publication, stack.enter_context(closing(WakeBell(site.database))), cosigner.nudge)
-    nursery.start_soon(cosigner.run)
+
+
+async def _start_http(  # noqa: PLR0917  # the parts that meet here
+    office: Office, log: LogStore, stamps: StampSources, pump: Pump, cosigner: Cosigner, nursery: trio.Nursery
+) -> Sequence[str]:
+    """Serve the API; returns its URLs. A new head is told to the witnesses, and served at once."""
+    from libreseed.adapters.http.connections import Connections
+    from libreseed.adapters.http.server import serve
+    from libreseed.adapters.silexium.answers import Answers
+    from libreseed.adapters.silexium.embedded_app import embedded_app
+
+    from .api import Api, build_app
+    from .wellbeing import Wellbeing
+
+    site = office.site
     proxies = frozenset(site.trusted_proxies)
     connections = Connections(site.connections, site.connections_per_client, proxies, local_free=True)
     wellbeing = Wellbeing(office, pump, connections)
     answers = Answers(log, headers=stamps.run, cosigned=site.cosigned)
     api = Api(answers, office.database, wellbeing.keys, wellbeing.health, wellbeing.metrics)
-    served = build_app(api)
-    stamps.lend(served)
-    app = wellbeing.counting(served)
-    urls = await nursery.start(partial(serve, app, _options(site), connections=connections))
-    stamps.start(urls[0], nursery)
-    nursery.start_soon(pump.run)
-    _tell(urls, log, notifier)
-    await notifier.run_watchdog()
+
+    def on_head() -> None:
+        cosigner.nudge()
+        api.look_again()
+
+    pump.on_head = on_head
+    app = build_app(api)
+    if stamps.world is not None:
+        app.mount("/embedded", embedded_app(stamps.world))
+    urls: Sequence[str] = await nursery.start(
+        partial(serve, wellbeing.counting(app), _options(site), connections=connections)
+    )
+    return urls
 
 
 def _tell(urls: Sequence[str], log: LogStore, notifier: Notifier) -> None:
