@@ -293,8 +293,6 @@ async def test_a_node_that_lies_about_headers_leaves_nothing_behind(tmp_path: Pa
 # --- what servers do wrong ------------------------------------------------------------------------------------------
 
 
-# httpx and httpcore wrap a body in generators that nobody can close from outside when it is given up half-way.
-@pytest.mark.filterwarnings("ignore:Async generator 'http(x|core):ResourceWarning")
 async def test_an_oversized_or_slow_answer_is_refused_and_the_others_go_on(
     tmp_path: Path, world: EmbeddedWorld
 ) -> None:
