@@ -40,8 +40,22 @@ class _LookUp(Generic[T]):
             self.result = await look()
         except LibreSeedError as error:
             self.error = error
+        except (
+            BaseExceptionGroup
+        ) as group:  # the DHT node has a nursery of its own: one that cannot start raises a group
+            self.error = _only(group)
+            if self.error is None:
+                raise
         self.done = True
         news.set()
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> LibreSeedError | None:
+    """The declared error that the group holds, if it holds nothing else."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, LibreSeedError) else None
 
 
 async def find_anywhere(

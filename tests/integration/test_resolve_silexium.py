@@ -17,12 +17,14 @@ import pytest
 import trio
 
 from libreseed import limits, wire
+from libreseed.adapters.command.settings import Endpoint
 from libreseed.adapters.http.guards import ASGI, Receive, Scope, Send
 from libreseed.adapters.resolving.store import Store
 from libreseed.adapters.silexium.trust_memory import TrustMemory
 from libreseed.resolve.policy import Policy
 from libreseed.resolve.request import Request
 from libreseed.silexium.bundle import Bundle
+from services.resolver.mirror_options import MirrorOptions
 from services.resolver.proofs import ProofOptions
 from tests import mirror_support
 from tests.attacks.attack_support import LyingDht
@@ -296,6 +298,19 @@ async def test_one_mirror_gives_the_package_and_its_proofs(tmp_path: Path, sampl
         assert all("silexium" in one.path or "bundle" in one.path for one in mirror.asked[asked:])
         assert leftovers(tmp_path / "other") == []
         nursery.cancel_scope.cancel()
+
+
+async def test_a_dht_that_is_not_there_keeps_no_mirror_from_giving(tmp_path: Path, sample: Sample) -> None:
+    """As on a network that lets only HTTP out: the usual bootstrap nodes do not answer."""
+    files = mirror_support.files_of(sample)
+    files["/packages/sample@1.0.0/silexium.json"] = draft(sample).bundle().data
+    async with scene(tmp_path, sample, publish=False) as it:
+        mirror = await mirror_support.start(it.nursery, files)
+        nobody = (Endpoint("127.0.0.1", 1),)
+        more = proven_by(mirror.url, bootstrap=nobody, mirrors=MirrorOptions((mirror.url,)))
+        outcome = await it.resolve(**more)
+        assert outcome.silexium == "proven"
+        assert_installed(sample, outcome.path)
 
 
 @pytest.mark.slow
