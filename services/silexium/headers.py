@@ -22,6 +22,7 @@ __all__ = ["add_parser"]
 
 _EXAMPLES = """\
   libreseed-silexium headers import --rpc http://127.0.0.1:8332 --rpc-cookie ~/.bitcoin/.cookie
+  libreseed-silexium headers import --url http://127.0.0.1:8332/rest/headers/2000/{hash}.bin
   libreseed-silexium headers import --url https://mirror.example/bitcoin-headers.bin
   libreseed-silexium headers import headers.bin
   libreseed-silexium headers status --json"""
@@ -40,7 +41,11 @@ def add_parser(commands: Commands) -> None:
     )
     _add_place(load)
     load.add_argument("file", nargs="?", metavar="FILE", help="raw headers, from anywhere in the chain on")
-    load.add_argument("--url", metavar="URL", help="any place that serves the same bytes")
+    load.add_argument(
+        "--url",
+        metavar="URL",
+        help="any place that serves the same bytes, or a node's REST interface with {hash} for the last header at hand",
+    )
     load.add_argument("--rpc", metavar="URL", help="a Bitcoin Core node's JSON-RPC")
     load.add_argument("--rpc-cookie", metavar="F", help="its cookie file, or any file that holds user:password")
     load.add_argument(
