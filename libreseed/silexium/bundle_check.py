@@ -1,7 +1,8 @@
 """A bundle through checks 10.1 to 10.11: the proofs of a release, verified without a network.
 
 10.11 is about the log's history: whoever must first fetch a proof of growth takes 10.1 to 10.10 alone, and calls
-:meth:`ReleaseVerification.history` himself. Only the order of the calls is here; every verdict is :class:`ReleaseVerification`'s. Specification: ``silexium.md``, 7.
+:meth:`ReleaseVerification.history` himself. Only the order of the calls is here; every verdict is
+:class:`ReleaseVerification`'s. Specification: ``silexium.md``, 7.
 """
 
 from __future__ import annotations
