@@ -25,7 +25,7 @@ from services.resolver.flow import Options, resolve
 from services.resolver.install import install
 from services.resolver.job import Job
 from services.resolver.outcome import Outcome, Steps
-from tests.hostile_archives import KEY, Forge
+from tests.archive_forge import KEY, Forge
 from tests.repair_support import Package, make_package
 
 RELEASE = ReleaseId.parse("pkg@1.0.0")

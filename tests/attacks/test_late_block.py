@@ -15,8 +15,8 @@ from libreseed.resolve.policy import Policy
 from libreseed.resolve.request import Request
 from libreseed.resolve.trust import TrustBasis
 from services.resolver.content import Content
+from tests.archive_forge import KEY, Forge
 from tests.attacks.attack_support import RELEASE, Arrived, arrive
-from tests.hostile_archives import KEY, Forge
 from tests.repair_support import content
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from libreseed.adapters.files.durable import STAGING_PREFIX
 from libreseed.errors import LocalFault
+from tests.archive_forge import Forge, gz
 from tests.attacks.attack_support import Arrived, arrive
-from tests.hostile_archives import Forge, gz
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from libreseed.dht.records import manifest_salt
 from libreseed.ids import PublicKey, ReleaseId, Version
 from libreseed.keys.ed25519 import PrivateKey
 from libreseed.package.minimal import MinimalManifest
+from tests.archive_forge import KEY, Forge, gz
 from tests.attacks.attack_support import RELEASE, LyingDht, ask
-from tests.hostile_archives import KEY, Forge, gz
 from tests.resolver_support import leftovers, rejects
 
 MALLORY = PrivateKey(b"\x66" * 32)

@@ -15,8 +15,8 @@ from libreseed.adapters.resolving.salvage import ChunkSalvage
 from libreseed.resolve.journal import Kind
 from libreseed.resolve.piece_map import Chunk
 from libreseed.resolve.request import Request
+from tests.archive_forge import Forge, gz
 from tests.attacks.attack_support import LyingDht
-from tests.hostile_archives import Forge, gz
 from tests.repair_support import Package, content, make_package
 from tests.resolver_support import forge_sample, scene
 

@@ -12,8 +12,9 @@ import pytest
 
 from libreseed.errors import ContentRejected
 from libreseed.ids import TorrentV2Hash
+from tests.archive_forge import Forge, gz
 from tests.attacks.attack_support import Arrived, arrive
-from tests.hostile_archives import CASES, Forge, Make, gz
+from tests.hostile_archives import CASES, Make
 from tests.resolver_support import KEY, forge_sample, leftovers, rejects, scene
 from tests.resolver_support import RELEASE as SAMPLE
 

@@ -17,8 +17,8 @@ from libreseed import wire
 from libreseed.errors import LibreSeedError
 from libreseed.silexium.bundle import Bundle
 from libreseed.silexium.ots import PendingAttestation, write_ots
-from tests.hostile_archives import KEY as FORGER
-from tests.hostile_archives import Forge, entry, gz
+from tests.archive_forge import KEY as FORGER
+from tests.archive_forge import Forge, entry, gz
 from tests.proof_support import Desk, Role, draft, release_manifest
 from tests.resolver_support import Sample, assert_installed, forge_sample, make_sample, rejects
 from tests.silexium_support import KEYS, STAMPED, Draft, MemoryLog, authorities, private

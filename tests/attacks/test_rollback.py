@@ -13,8 +13,8 @@ from libreseed.dht.records import manifest_salt
 from libreseed.ids import TorrentV2Hash
 from libreseed.package.minimal import MinimalManifest
 from libreseed.resolve.floors import raise_floor
+from tests.archive_forge import KEY, Forge, gz
 from tests.attacks.attack_support import RELEASE, Arrived, LyingDht, arrive, ask
-from tests.hostile_archives import KEY, Forge, gz
 from tests.resolver_support import leftovers, rejects
 
 

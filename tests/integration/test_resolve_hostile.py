@@ -15,8 +15,9 @@ from libreseed.ids import Blake3Digest, ReleaseId, Sha256Digest
 from libreseed.resolve.floors import raise_floor
 from libreseed.resolve.policy import Policy
 from libreseed.resolve.request import Request
-from tests.hostile_archives import CASES, Forge
-from tests.hostile_archives import KEY as FORGER
+from tests.archive_forge import KEY as FORGER
+from tests.archive_forge import Forge
+from tests.hostile_archives import CASES
 from tests.resolver_support import KEY, Sample, assert_installed, forge_sample, leftovers, make_sample, rejects, scene
 
 pytestmark = pytest.mark.integration

@@ -24,7 +24,7 @@ from libreseed.errors import ContentRejected
 from libreseed.ids import Blake3Digest, PackageName, TorrentV2Hash, Version
 from libreseed.package.manifest import FullManifest
 from libreseed.package.minimal import MinimalManifest
-from tests.hostile_archives import KEY
+from tests.archive_forge import KEY
 from tests.tools import require_program
 
 
@@ -200,7 +200,7 @@ from libreseed.adapters.packing.archive import verify_archive, extract_archive
 from libreseed.adapters.packing.archive_build import write_archive
 from libreseed.adapters.packing.tree import collect
 from libreseed.ids import PackageName, Version
-from tests.hostile_archives import KEY
+from tests.archive_forge import KEY
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 tree = collect(root)

@@ -17,7 +17,8 @@ from libreseed.adapters.packing.archive import extract_archive, verify_archive
 from libreseed.errors import ContentRejected
 from libreseed.ids import PackageName, Version
 from libreseed.keys.ed25519 import PrivateKey
-from tests.hostile_archives import CASES, GZIP_HEADER, Forge, entry, gz, header, pax
+from tests.archive_forge import GZIP_HEADER, Forge, entry, gz, header, pax
+from tests.hostile_archives import CASES
 
 
 def _snapshot(root: Path) -> dict[str, tuple[int, bytes]]:

@@ -17,7 +17,8 @@ from libreseed.errors import ContentRejected
 from libreseed.package.archive_reader import ArchiveEnd, EntryData, EntryStart, TarReader
 from libreseed.package.archive_writer import TAR_END, entry_header, padding
 from libreseed.package.paths import check_path, check_tree, path_key
-from tests.hostile_archives import CASES, END, Forge, entry, header, padded, pax
+from tests.archive_forge import END, Forge, entry, header, padded, pax
+from tests.hostile_archives import CASES
 
 _SEGMENT = st.text(st.characters(codec="utf-8", exclude_characters="/\\"), min_size=1, max_size=60)
 _PATHS = st.lists(st.lists(_SEGMENT, min_size=1, max_size=4).map("/".join), max_size=6, unique=True)

@@ -17,7 +17,7 @@ from zlib_ng import zlib_ng
 from libreseed import limits
 from libreseed.adapters.packing.gzip_stream import OUTPUT_BYTES, GzipReader, GzipWriter, zlib_ng_version
 from libreseed.errors import ContentRejected
-from tests.hostile_archives import GZIP_HEADER, gz
+from tests.archive_forge import GZIP_HEADER, gz
 from tests.tools import require_program
 
 _BLOCK = limits.DEFLATE_BLOCK_BYTES
