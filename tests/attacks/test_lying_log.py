@@ -6,6 +6,7 @@ time stamp authorities, calendars, holders of keys, and this machine's own clock
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import random
@@ -51,7 +52,7 @@ from tests.silexium_support import (
     time_policy,
     trusted_tsas,
 )
-from tests.tsa_support import certify
+from tests.tsa_support import Authority, certify
 
 AUTHOR, TESTS, SERVER = Role.AUTHOR, Role.TESTS, Role.SERVER
 
@@ -329,6 +330,19 @@ async def test_another_certificate_in_place_of_the_one_that_signed_installs_noth
     twin = certify("tsa0", roots()[0], key=tsa.leaf.key, serial=tsa.leaf.certificate.serial_number)
     wrong = tsa.stamp(bundle.attestations[0], STAMPED, certificates=[twin.der])
     await refused(desk, _stamped(bundle, wrong), "silexium.tsa-certificate", "10.5")
+
+
+async def test_an_authority_whose_certificate_has_expired_makes_no_new_stamps(desk: Desk, sample: Sample) -> None:
+    """Its old stamps go on counting: what matters is whether the certificate was good when it stamped."""
+    start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    for ends, good in ((STAMPED - 60, False), (STAMPED + 60, True)):
+        until = dt.datetime.fromtimestamp(ends, dt.UTC)
+        authority = Authority(certify("tsa0", roots()[0], valid=(start, until)))
+        bundle = draft(sample, stampers=[authority]).bundle()
+        if good:
+            assert (await desk.resolve(bundle)).silexium == "proven"
+        else:
+            await refused(desk, bundle, "silexium.tsa-untrusted", "10.5")
 
 
 async def test_an_authority_that_is_no_longer_trusted_does_not_count(desk: Desk, sample: Sample) -> None:
