@@ -7,6 +7,11 @@ from libreseed.reasons.table import Exit, Reason, rows
 __all__ = ["ROWS"]
 
 ROWS: tuple[Reason, ...] = (
+    *rows(
+        Exit.CONFIGURATION,
+        "Move the private key to the machine that packages: a mirror never needs one.",
+        "key.on-mirror",
+    ),
     *rows(Exit.NOT_FOUND, "The mirror's /releases.json says what it has; ask another one.", "mirror.absent"),
     *rows(Exit.NO_SOURCE, "Ask again in a few seconds, or ask another mirror.", "mirror.checking"),
     *rows(

@@ -1,8 +1,8 @@
 """The mirror daemon: its parts wired together, from the lock on the store to the clean stop.
 
-Order of start: lock, what notes vouch for, ports, READY; judgements and scrubs go on behind. SIGTERM and SIGINT cancel
-everything: answers under way have a few seconds to end, and the exit code is 0. SIGHUP looks at the store at once and
-reads certificate and key anew. Nothing here computes.
+Order of start: lock, no private key in reach (G2), what notes vouch for, ports, READY; judgements and scrubs go on
+behind. SIGTERM and SIGINT cancel everything: answers under way have a few seconds to end, and the exit code is 0. SIGHUP
+looks at the store at once and reads certificate and key anew. Nothing here computes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from libreseed.errors import LibreSeedError, LocalFault, NotFound
 
 from .answers import Answers
 from .config import MirrorConfig
+from .guard import refuse_private_keys
 from .judging import Rules
 from .library import STATE_FOLDER, Library
 from .metrics import Gauges
@@ -39,11 +40,12 @@ _LOG = logging.getLogger("libreseed.mirror")
 _SPARE_FILES = 64
 
 
-def run_daemon(config: MirrorConfig) -> None:
+def run_daemon(config: MirrorConfig, config_file: Path | None = None) -> None:
     """Serve until a signal says stop; raises LibreSeedError or OSError when it cannot start or go on."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     _allow_files(config.connections)
     with _locked(config.store):
+        refuse_private_keys(config, config_file, os.environ)
         trio.run(_serve, config)
     _LOG.info("stopped")
 

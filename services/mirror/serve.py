@@ -45,6 +45,6 @@ def _command() -> Callable[[argparse.Namespace], None]:
 
     def run(arguments: argparse.Namespace) -> None:
         flags = {name.replace("_", "-"): value for name, value in vars(arguments).items() if name != "command"}
-        run_daemon(load_config(arguments.config, flags))
+        run_daemon(load_config(arguments.config, flags), arguments.config)
 
     return run

@@ -23,10 +23,13 @@ SIGNS = {
 KEYLESS = [
     "services/seeder",
     "services/resolver",
+    "services/mirror",
     "libreseed/resolve",
     "libreseed/adapters/torrent",
     "libreseed/adapters/dht",
     "libreseed/adapters/resolving",
+    "libreseed/adapters/http",
+    "libreseed/adapters/mirrors",
 ]
 
 

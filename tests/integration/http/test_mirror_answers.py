@@ -181,7 +181,9 @@ async def test_a_copy_beyond_repair_gives_its_good_chunks_and_nothing_else(tmp_p
         all_of_it = await client.get(seed, most=MOST)
         part = await client.get(f"{site.url}/packages/hello@1.0.0/parts/1", most=MOST)
         mirror_health = (await client.get(f"{site.url}/health", most=MOST)).json()
-    assert package.status == 503 and package.json()["reason"] == "mirror.damaged" and "retry-after" not in package.headers
+    assert (
+        package.status == 503 and package.json()["reason"] == "mirror.damaged" and "retry-after" not in package.headers
+    )
     assert health["state"] == "damaged" and health["bad_data"] == [[100, 140]]
     assert before.require(206).body + after.require(206).body == whole[: 100 * 5120] + whole[140 * 5120 :]
     assert (across.status, all_of_it.status, part.status) == (503, 503, 503)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from services.mirror import cli
+from services.packager import cli as packager
 from tests.http_support import make_tls
 from tests.mirror_daemon_support import big_release, curl, mirror_process, web_seed_download
 from tests.seeder_support import flip, until
@@ -80,6 +81,20 @@ def test_one_mirror_per_store(tmp_path: Path) -> None:
     with mirror_process(tmp_path / "store"), mirror_process(tmp_path / "store", wait=False) as second:
         assert second.process.wait(60) == 50
         assert "storage.locked" in second.text()
+
+
+@pytest.mark.parametrize("place", ["store/key", "store/hello@1.0.0/key.json", "etc/other.key"])
+def test_a_mirror_that_can_read_a_publishers_key_refuses_to_start(tmp_path: Path, place: str) -> None:
+    big_release(tmp_path / "store", size=20_000)
+    tls = make_tls(tmp_path / "etc")  # its own key is no reason
+    (tmp_path / "etc/mirror.toml").write_text(f'cert = "{tls.certfile}"\nkey = "{tls.keyfile}"\n')
+    line = ("--config", str(tmp_path / "etc/mirror.toml"), "--listen", "127.0.0.1:0")
+    with mirror_process(tmp_path / "store", *line) as mirror:
+        assert mirror.stop() == 0
+    assert packager.main(["keygen", "--out", str(tmp_path / place), "--no-passphrase"]) == 0
+    with mirror_process(tmp_path / "store", *line, wait=False) as mirror:
+        assert mirror.process.wait(60) == 3
+    assert "[key.on-mirror]" in mirror.text() and str(tmp_path / place) in mirror.text()
 
 
 @pytest.mark.parametrize(

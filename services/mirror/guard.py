@@ -1,0 +1,44 @@
+"""Guarantee G2: a mirror that can read a publisher's private key refuses to start (``key.on-mirror``, exit 3).
+
+Looked at: the environment; the store with its release folders, but for the files of releases; the user's configuration
+directory of LibreSeed; the files beside the configuration file. The certificate's key is the mirror's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from libreseed.adapters.command.keys import KEY_VARIABLE, find_private_keys, looks_like_private_key
+from libreseed.adapters.command.settings import default_directory
+from libreseed.adapters.release.release_folder import SUFFIXES
+from libreseed.errors import UsageFault
+
+from .config import MirrorConfig
+from .library import STATE_FOLDER
+
+__all__ = ["refuse_private_keys"]
+
+
+def refuse_private_keys(config: MirrorConfig, config_file: Path | None, environ: Mapping[str, str]) -> None:
+    """Raise :class:`UsageFault` ``key.on-mirror`` that names the first key found; blocks while it looks."""
+    if environ.get(KEY_VARIABLE):
+        raise UsageFault("key.on-mirror", f"{KEY_VARIABLE} is set: this process could sign")
+    for path in _keys(config, config_file, environ):
+        if config.key is None or not path.samefile(config.key):
+            raise UsageFault("key.on-mirror", f"{path} looks like a private key and this process can read it")
+
+
+def _keys(config: MirrorConfig, config_file: Path | None, environ: Mapping[str, str]) -> Iterator[Path]:
+    for folder in (config.store, *(path for path in sorted(config.store.iterdir()) if path.name != STATE_FOLDER)):
+        if folder.is_dir() and not folder.is_symlink():
+            yield from _keys_in(folder)
+    yield from find_private_keys(default_directory("config", environ))
+    if config_file is not None:
+        yield from _keys_in(config_file.absolute().parent)
+
+
+def _keys_in(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not path.name.endswith(SUFFIXES) and looks_like_private_key(path):
+            yield path
