@@ -83,18 +83,22 @@ class Publication:
     async def advance(self, now: int) -> Advanced:
         """Do what is due at ``now`` (Unix seconds); raises only for faults of this machine or of its configuration."""
         run = self._catalogue.database.run
-        done = Advanced()
+        done, waits = Advanced(), [now + self._head_seconds]
         await run(self._request_stamps, now)
+        await run(self._settle, now, done, waits)  # what is ready need not wait for slow services
         stamped = await self._stamping.advance(now)
         done.stamp_refusals = stamped.refused
-        waits = [now + self._head_seconds]
         if stamped.next_due is not None:
             waits.append(stamped.next_due)
-        await run(self._collect, now, done, waits)
-        await run(self._append, done)
-        done.signed = await run(self.sign, now)
+        await run(self._settle, now, done, waits)
         done.next_due = max(now, min(waits))
         return done
+
+    def _settle(self, now: int, done: Advanced, waits: list[int]) -> None:
+        """Steps 3 to 5, as far as the stamps that are there allow."""
+        self._collect(now, done, waits)
+        self._append(done)
+        done.signed |= self.sign(now)
 
     def _request_stamps(self, now: int) -> None:
         while batch := self._catalogue.waiting(ReleaseState.STAGED, limits.PUBLISHED_AT_ONCE):
