@@ -129,7 +129,9 @@ class Outcome:
         """One line for stderr."""
         minimal, chunks = self.minimal, self.chunks
         if self.already:
-            return f"{minimal.release} is installed already and every file still verifies"
+            proven = f"; it was proven by the log {self.proofs['log']}" if self.proofs else ""
+            return f"{minimal.release} is installed already and every file still verifies{proven}"
         extra = "".join(f", {count} {what}" for what, count in chunks.items() if count and what != "downloaded")
         got = f"{chunks.get('downloaded', 0)} chunks downloaded{extra}"
-        return f"{minimal.release} by {minimal.pubkey}: {human_bytes(minimal.size)}, {got}"
+        proven = f"; proven by the log {self.proofs['log']}" if self.proofs else ""
+        return f"{minimal.release} by {minimal.pubkey}: {human_bytes(minimal.size)}, {got}{proven}"

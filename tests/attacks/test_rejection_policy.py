@@ -54,6 +54,7 @@ async def test_good_proofs_install(desk: Desk) -> None:
     assert outcome.silexium == "proven"
     assert [row["check"] for row in outcome.checks] == [f"10.{n}" for n in range(1, 14)]
     assert {row["verdict"] for row in outcome.checks} == {"passed"}
+    assert outcome.summary().endswith("; proven by the log log.example/silexium-b3")
     assert_installed(desk.sample, outcome.path)
     again = await desk.resolve()  # its receipt says that it is proven
     assert (again.already, again.silexium, again.proofs) == (True, "proven", outcome.proofs)
