@@ -1,8 +1,8 @@
 """The mirror daemon: its parts wired together, from the lock on the store to the clean stop.
 
 Order of start: lock, no private key in reach (G2), what notes vouch for, ports, READY; judgements and scrubs go on
-behind. SIGTERM and SIGINT cancel everything: answers under way have a few seconds to end, and the exit code is 0. SIGHUP
-looks at the store at once and reads certificate and key anew. Nothing here computes.
+behind. SIGTERM and SIGINT cancel everything: answers under way have a few seconds to end, and the exit code is 0.
+SIGHUP looks at the store at once and reads certificate and key anew. Nothing here computes.
 """
 
 from __future__ import annotations
