@@ -34,8 +34,8 @@ _T = TypeVar("_T")
 _BUSY_MS = 60_000  # that a writer waits for those of other processes
 _READER_CACHE_KIB = 4096
 _WRITER_CACHE_KIB = 32768
-_PAGE_BYTES = 8192
-_CHECKPOINT_BYTES = 16 * 2**20  # of write-ahead log between two checkpoints
+_PAGE_BYTES = 16384
+_CHECKPOINT_BYTES = 64 * 2**20  # of write-ahead log between two checkpoints
 _MIGRATIONS = """
 CREATE TABLE IF NOT EXISTS migrations(
   area TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY(area, number)) STRICT, WITHOUT ROWID
@@ -212,7 +212,7 @@ def _connect(path: Path, cache_kib: int) -> sqlite3.Connection:
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute(f"PRAGMA cache_size=-{cache_kib}")
         connection.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_BYTES // _PAGE_BYTES}")
-        connection.execute(f"PRAGMA journal_size_limit={4 * _CHECKPOINT_BYTES}")
+        connection.execute(f"PRAGMA journal_size_limit={2 * _CHECKPOINT_BYTES}")
     except BaseException:
         connection.close()
         raise

@@ -15,6 +15,7 @@ from blake3 import blake3
 
 from libreseed import limits
 from libreseed.adapters.silexium.high_water import require_fit
+from libreseed.adapters.silexium.log_index import candidates, index_keys
 from libreseed.adapters.silexium.log_store import LogStore
 from libreseed.errors import LibreSeedError, LocalFault
 from libreseed.ids import Blake3Digest, PublicKey, Signature
@@ -132,7 +133,7 @@ class _Check:
             yield hashes
 
     def _indexed(self, start: int, hashes: Sequence[bytes]) -> None:
-        found = set(self._store.indices_in(self._connection, hashes))
+        found = set(candidates(self._connection, index_keys(hashes)))
         lost = [index for index in range(start, start + len(hashes)) if index not in found]
         self.faults += [f"entry {index} is not in the index" for index in lost]
 

@@ -11,9 +11,7 @@ Specification: ``silexium-log.md``, 2 and 3.
 
 from __future__ import annotations
 
-import json
 import sqlite3
-import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -25,6 +23,7 @@ from blake3 import blake3
 from libreseed import limits
 from libreseed.adapters.silexium.database import Database
 from libreseed.adapters.silexium.high_water import HighWater, require_fit
+from libreseed.adapters.silexium.log_index import add_to_index, candidates, index_keys
 from libreseed.adapters.silexium.log_schema import LOG_SCHEMA
 from libreseed.errors import LocalFault, NotFound, ProofRejected, UsageFault
 from libreseed.ids import Blake3Digest, PublicKey, Signature
@@ -40,10 +39,6 @@ __all__ = ["LOG_SCHEMA", "LogStore", "stored_identity"]
 
 _TILE_BYTES = HASH_BYTES * limits.TILE_WIDTH
 _TREES = 4  # sizes for which computed nodes are kept
-# What entries are looked up by is the front of their hash: an index over whole hashes would outgrow the tiles. New ones
-# go to a small index, which is merged into the large one now and then: there they would touch every page each time.
-_RECENT = 2**16
-_KEY = struct.Struct(">q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +105,8 @@ class LogStore:
         if not texts:
             return range(state.size, state.size)
         hashes = [blake3(entry).digest() for entry in entries]
-        self._refuse_known(connection, hashes)
+        keys = index_keys(hashes)
+        self._refuse_known(connection, hashes, keys)
         tail = self._tail_at(connection, state)
         self._tail = None  # until all of this has happened: a tail ahead of the database must not be used
         changed = tail.append(hashes)
@@ -123,11 +119,7 @@ class LogStore:
         roots = chain(repeat(None, len(texts) - 1), (state.root,))
         found = zip(indices, hashes, texts, roots, strict=True)
         connection.executemany("INSERT INTO log_entries VALUES(?, ?, ?, ?)", found)
-        query = "INSERT INTO log_index_recent SELECT value, ?2 + key FROM json_each(?1) ORDER BY value"
-        connection.execute(query, (_keys(hashes), indices.start))
-        if indices.stop // _RECENT > indices.start // _RECENT:
-            connection.execute("INSERT INTO log_index SELECT * FROM log_index_recent ORDER BY entry_key, idx")
-            connection.execute("DELETE FROM log_index_recent")
+        add_to_index(connection, keys, indices)
         self._tail = state, tail
         return indices
 
@@ -272,7 +264,7 @@ class LogStore:
         """The index of the entry with this hash, or None."""
         query = "SELECT 1 FROM log_entries WHERE idx = ? AND entry_hash = ?"
         with self.database.read() as connection:
-            for index in self.indices_in(connection, [digest.raw]):
+            for index in candidates(connection, index_keys([digest.raw])):
                 if connection.execute(query, (index, digest.raw)).fetchone():
                     return index
         return None
@@ -309,11 +301,11 @@ class LogStore:
             raise LocalFault("storage.database", f"{self.database.path}: the tiles do not lead to the stored root")
         return tail
 
-    def _refuse_known(self, connection: sqlite3.Connection, hashes: Sequence[bytes]) -> None:
+    def _refuse_known(self, connection: sqlite3.Connection, hashes: Sequence[bytes], keys: str) -> None:
         if len(set(hashes)) != len(hashes):
             raise ProofRejected("silexium.logged", "one entry is given twice")
         wanted = set(hashes)
-        for index in self.indices_in(connection, hashes):
+        for index in candidates(connection, keys):
             digest = connection.execute("SELECT entry_hash FROM log_entries WHERE idx = ?", (index,)).fetchone()[0]
             if digest in wanted:
                 message = f"the log has this entry already, at {index}"
@@ -332,16 +324,6 @@ class LogStore:
     def _read_tile(self, tile: Tile) -> bytes:
         with self.database.read() as connection:
             return _tile(connection, tile)
-
-    @staticmethod
-    def indices_in(connection: sqlite3.Connection, hashes: Sequence[bytes]) -> list[int]:
-        """Where entries are whose hashes begin as these do: candidates."""
-        query = (
-            "WITH wanted(entry_key) AS MATERIALIZED (SELECT value FROM json_each(?) ORDER BY value) "
-            "SELECT idx FROM wanted CROSS JOIN log_index USING(entry_key) UNION ALL "
-            "SELECT idx FROM wanted CROSS JOIN log_index_recent USING(entry_key)"
-        )
-        return [index for (index,) in connection.execute(query, (_keys(hashes),))]
 
     @staticmethod
     def root_in(connection: sqlite3.Connection, size: int) -> bytes:
@@ -390,8 +372,3 @@ def _texts(entries: Sequence[bytes]) -> list[str]:
         return [entry.decode("utf-8") for entry in entries]
     except UnicodeDecodeError as error:
         raise ProofRejected("silexium.entry", "an entry is not UTF-8") from error
-
-
-def _keys(entry_hashes: Sequence[bytes]) -> str:
-    """What entries are looked up by, as a JSON list."""
-    return json.dumps([key for (key,) in map(_KEY.unpack_from, entry_hashes)])

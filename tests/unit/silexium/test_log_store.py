@@ -11,7 +11,7 @@ import pytest
 from blake3 import blake3
 
 from libreseed import limits
-from libreseed.adapters.silexium import log_store
+from libreseed.adapters.silexium import log_index
 from libreseed.adapters.silexium.database import open_database
 from libreseed.adapters.silexium.log_audit import audit_entries
 from libreseed.adapters.silexium.log_check import check_log
@@ -71,7 +71,7 @@ def test_proofs_out_of_the_database_verify_for_every_entry_and_size(tmp_path: Pa
 def test_entries_are_found_by_hash_also_after_the_small_index_was_merged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_store, "_RECENT", 64)
+    monkeypatch.setattr(log_index, "RECENT", 64)
     with open_log(tmp_path / "log.db") as store:
         for size in (63, 64, 65, 200, 201):
             grow(store, size)
