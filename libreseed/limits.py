@@ -219,6 +219,7 @@ INSTALL_REQUEST_BYTES = 8 * 2**10
 INSTALL_ANSWER_BYTES = 2 * BUNDLE_BYTES
 ANSWER_CACHE_BYTES = 32 * 2**20  # of answers under one head
 BUNDLE_HEADERS = 1000  # block headers that a server puts into a bundle, 80 kB
+ENTRIES_NOTED_AT_ONCE = 20_000  # that somebody else has appended; some 0.1 s of one transaction
 PUBLISHED_AT_ONCE = 256  # releases that one step of a server's publication takes on
 RELEASE_ARTIFACTS = 64  # of one release, the source counted
 URL_CHARS = 2048

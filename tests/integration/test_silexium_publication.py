@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import trio
 
 from libreseed.adapters.silexium.catalogue import NEXT, Catalogue, ReleaseState
 from libreseed.adapters.silexium.database import Database
+from libreseed.adapters.silexium.publication import Advanced
 from libreseed.errors import LocalFault
 from libreseed.ids import ReleaseId
 from libreseed.silexium.attestation import parse_attestation
@@ -175,6 +177,50 @@ async def test_what_is_logged_leaves_nothing_in_the_queue_of_stamps(shop: Shop) 
         found = here.office.catalogue.find(HELLO)
         assert found is not None
         assert [(len(stamps.tsa), len(stamps.ots)) for stamps in found.stamps] == [(1, 1)] * 3
+
+
+async def logged_entry(shop: Shop) -> bytes:
+    """The entry that the shop's release would get, from a copy of the shop that logs it."""
+    copy = Shop(shop.root.with_name("copy"), shop.keys)
+    shutil.copytree(shop.root, copy.root)
+    async with workshop(copy) as here:
+        await here.publish(now())
+        return here.log.entry(0)
+
+
+async def test_a_version_that_the_log_has_already_gets_no_second_entry(shop: Shop) -> None:
+    """A database put back from a backup and recovered from a mirror: its log is ahead of its catalogue."""
+    entry = await logged_entry(shop)
+    async with workshop(shop) as here:
+        here.log.append([b"no json", b'{"package":1}', entry])
+        done = await advance_until(here, lambda: here.office.catalogue.counts()[ReleaseState.PENDING] == 0)
+        assert here.log.size == 3
+        assert done.logged == []
+    rows = run("releases", "--config", shop.server)["releases"]
+    assert [(row["state"], row["refusal"]) for row in rows] == [("refused", "silexium.second-entry")]
+    again = shop.attested("hello@2.0.0")
+    other = entry.replace(b'"version_text":"1.0.0"', b'"version_text":"2.0.0"')
+    async with workshop(shop) as here:
+        here.log.append([other])
+        await here.publish(now())
+    assert shop.ingest(again, code=40)["reason"] == "silexium.second-entry"
+
+
+async def test_the_very_entry_that_was_recovered_makes_its_release_logged(shop: Shop) -> None:
+    async with workshop(shop) as here:
+        publication: Any = here.publication
+        publication._request_stamps(now())
+        for _ in range(3):
+            await publication._stamping.advance(now())
+        publication._collect(now(), Advanced(), [])
+        found = here.office.catalogue.find(HELLO)
+        assert found is not None
+        assert found.entry is not None
+        here.log.append([found.entry])
+        assert (await here.publish(now())).logged == [HELLO]
+        found = here.office.catalogue.find(HELLO)
+        assert found is not None
+        assert (found.state, found.log_index, here.log.size) == (ReleaseState.LOGGED, 0, 1)
 
 
 async def test_a_quiet_log_signs_its_head_anew(shop: Shop) -> None:

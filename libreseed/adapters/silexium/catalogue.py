@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import Final
 
 from libreseed.adapters.silexium.database import Database, Schema
+from libreseed.adapters.silexium.foreign_entries import FOREIGN_ENTRIES, foreign_index
 from libreseed.errors import ProofRejected
 from libreseed.ids import ReleaseId
 from libreseed.silexium.attestation import Attestation
@@ -86,6 +87,7 @@ CATALOGUE_SCHEMA = Schema(
               BEGIN SELECT RAISE(ABORT, 'a version has one content'); END;
             """,
         ),
+        FOREIGN_ENTRIES,
     ),
 )
 
@@ -117,11 +119,15 @@ class Catalogue:
     def stage(self, manifest: ReleaseManifest, attestations: Sequence[Attestation], now: int) -> Progress:
         """Take in a verified release, in one transaction; the same one again is where it was.
 
-        Raises ``silexium.other-content`` when the version is there with another manifest, author or tests attestation.
-        The server's attestation may differ: the one that is kept is the first.
+        Raises ``silexium.other-content`` when the version is there with another manifest, author or tests attestation,
+        ``silexium.second-entry`` when the log has it without the catalogue's doing. The server's attestation may
+        differ: the one that is kept is the first.
         """
         with self.database.write() as connection:
             known = _find(connection, manifest.release)
+            if known is None and (index := foreign_index(connection, manifest.release)) is not None:
+                message = f"the log has an entry for {manifest.release} already, at {index}"
+                raise ProofRejected("silexium.second-entry", message, evidence={"index": index})
             if known is None:
                 _insert(connection, manifest, attestations, now)
                 known = _require(_find(connection, manifest.release))
@@ -166,7 +172,11 @@ class Catalogue:
         False if another process has judged it first.
         """
         with self.database.write() as connection:
-            return _move(connection, number, ReleaseState.REFUSED, refusal=reason)
+            return self.refuse_in(connection, number, reason)
+
+    def refuse_in(self, connection: sqlite3.Connection, number: int, reason: str) -> bool:
+        """As :meth:`refuse`, in the caller's transaction."""
+        return _move(connection, number, ReleaseState.REFUSED, refusal=reason)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -182,6 +192,12 @@ class Catalogue:
         query = "SELECT id FROM versions WHERE state = ? AND id > ? ORDER BY id LIMIT ?"
         numbers = [row[0] for row in connection.execute(query, (str(state), after, most))]
         return [read_release(connection, number) for number in numbers]
+
+    def any_waiting(self, state: ReleaseState) -> bool:
+        """Whether any release is in ``state``, one of those on their way."""
+        with self.database.read() as connection:
+            query = "SELECT EXISTS (SELECT 1 FROM versions WHERE state = ? AND state NOT IN ('logged', 'refused'))"
+            return bool(connection.execute(query, (str(state),)).fetchone()[0])
 
     def find(self, release: ReleaseId) -> Progress | None:
         """The release in whatever state, or None."""

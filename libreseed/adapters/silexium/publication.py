@@ -7,7 +7,8 @@ so that a crash between any two loses nothing and does nothing twice:
 2. stamps, one by one (:mod:`libreseed.adapters.silexium.stamping`);
 3. pending -> complete: the stamps verify with the resolver's own checks 10.1 to 10.8, and are frozen with the entry;
    a release that they refuse is marked so and never logged;
-4. complete -> logged: the entry is appended to the log and the release gets its index;
+4. complete -> logged: the entry is appended to the log and the release gets its index, unless the log has an entry for
+   the version already (recovered, or appended by hand), because no version gets a second one;
 5. the head over all entries is signed; also when the last one is older than ``head_seconds``.
 
 Several servers over one database do no harm: each step is taken once. Time is an argument. Specification:
@@ -16,6 +17,7 @@ Several servers over one database do no harm: each step is taken once. Time is a
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +25,7 @@ from blake3 import blake3
 
 from libreseed import limits
 from libreseed.adapters.silexium.catalogue import Catalogue, Progress, ReleaseState
+from libreseed.adapters.silexium.foreign_entries import foreign_index, note_entries
 from libreseed.adapters.silexium.log_store import LogStore
 from libreseed.adapters.silexium.stamp_queue import StampStatus, forget_stamps, want_stamps
 from libreseed.adapters.silexium.stamping import Stamping, StampRefusal
@@ -163,20 +166,48 @@ class Publication:
         return stamps, entry.data
 
     def _append(self, done: Advanced) -> None:
-        while logged := self._append_batch():
-            done.logged += logged
+        while self._note_entries():
+            pass  # portion by portion, so that others may write in between
+        while self._catalogue.any_waiting(ReleaseState.COMPLETE):
+            self._append_batch(done)
 
-    def _append_batch(self) -> list[ReleaseId]:
-        """The log and the catalogue move together, or not at all."""
+    def _note_entries(self) -> bool:
         with self._catalogue.database.write() as connection:
+            return note_entries(connection, limits.ENTRIES_NOTED_AT_ONCE)
+
+    def _append_batch(self, done: Advanced) -> None:
+        """The log and the catalogue move together, or not at all."""
+        logged: list[ReleaseId] = []
+        with self._catalogue.database.write() as connection:
+            while note_entries(connection, limits.ENTRIES_NOTED_AT_ONCE):
+                pass
             batch = self._catalogue.waiting_in(connection, ReleaseState.COMPLETE, limits.PUBLISHED_AT_ONCE)
-            if batch:
-                indices = self._log.append_in(connection, [release.entry or b"" for release in batch])
-                for release, index in zip(batch, indices, strict=True):
-                    self._catalogue.mark_logged(connection, release.number, index)
-                    forget_stamps(connection, release.attestations)  # the catalogue has them now
-                    forget_stamps(connection, release.attestations)  # frozen with the entry; nobody else asks
-        return [release.release for release in batch]
+            fresh = [release for release in batch if not self._is_there(connection, release, logged)]
+            indices = self._log.append_in(connection, [release.entry or b"" for release in fresh])
+            for release, index in zip(fresh, indices, strict=True):
+                self._mark_logged(connection, release, index, logged)
+        done.logged += logged
+
+    def _is_there(self, connection: sqlite3.Connection, release: Progress, logged: list[ReleaseId]) -> bool:
+        """Whether the log has an entry for this version that the catalogue did not append: it must not get a second.
+
+        The very same entry (recovered from a mirror) makes the release logged, any other one refuses it.
+        """
+        index = foreign_index(connection, release.release)
+        if index is None:
+            return False
+        if self._log.entry(index) == release.entry:
+            self._mark_logged(connection, release, index, logged)
+        else:
+            self._catalogue.refuse_in(connection, release.number, "silexium.second-entry")
+        return True
+
+    def _mark_logged(
+        self, connection: sqlite3.Connection, release: Progress, index: int, logged: list[ReleaseId]
+    ) -> None:
+        self._catalogue.mark_logged(connection, release.number, index)
+        forget_stamps(connection, release.attestations)  # the catalogue has them now
+        logged.append(release.release)
 
     def sign(self, now: int) -> bool:
         """Sign the head if there is something to sign for; blocks. A process that died before it had signed is why this
