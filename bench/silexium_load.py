@@ -100,6 +100,7 @@ async def memory(process: psutil.Process, seen: list[int]) -> None:
 async def storm(url: str, script: Path, server: psutil.Process, connections: int, seconds: int) -> None:
     parts = urlsplit(url)
     hostile, seen = Hostile((parts.hostname or "", parts.port or 0)), [server.memory_info().rss]
+    before = server.cpu_times()
     line = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script), f"{url}/install"]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hostile.run)
@@ -111,6 +112,10 @@ async def storm(url: str, script: Path, server: psutil.Process, connections: int
     counts = [int(number) for number in re.search(r"RESULT (.*)", text)[1].split()]
     latency = [int(number) / 1000 for number in re.search(r"LATENCY (.*)", text)[1].split()]
     print(f"{counts[0]} answers, {counts[0] / seconds:.0f}/s, errors {sum(counts[1:])}")
+    after = server.cpu_times()
+    spent = after.user + after.system - before.user - before.system
+    each = spent / (counts[0] + sum(hostile.answers.values()))
+    print(f"server's CPU: {spent:.1f} s, {1000 * each:.2f} ms per answer")
     print("latency p50 {:.0f} ms, p90 {:.0f} ms, p99 {:.0f} ms, most {:.0f} ms".format(*latency))
     print(f"memory before {seen[0] >> 20} MiB, at the end {seen[-1] >> 20} MiB, most {max(seen) >> 20} MiB")
     print("hostile clients:", {f"{kind} {status}": count for (kind, status), count in sorted(hostile.answers.items())})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from libreseed.adapters.command.console import Report
+from libreseed.adapters.command.settings import integer
 
 from .commands import Commands
 from .site import add_site_flags, load_site
@@ -21,11 +22,13 @@ def add_parser(commands: Commands) -> None:
         "releases",
         help="show what was taken in, and how far it is",
         description="List releases, the newest first, with their states: staged, pending (its stamps are under way), "
-        "complete, logged, or refused with the reason.",
-        examples="  libreseed-silexium releases --state pending\n  libreseed-silexium releases --json",
+        "complete, logged, or refused with the reason. With --check, hold every logged release against the log.",
+        examples="  libreseed-silexium releases --state pending\n  libreseed-silexium releases --check --json",
     )
     parser.add_argument("--state", choices=_STATES, help="only these")
-    parser.add_argument("--most", type=int, default=100, metavar="N", help="at most so many (%(default)s)")
+    most = integer(1, _MOST)
+    parser.add_argument("--most", type=most, default=100, metavar="N", help="at most so many (%(default)s)")
+    parser.add_argument("--check", action="store_true", help="make every logged entry anew and compare it")
     add_site_flags(parser)
     parser.set_defaults(handler=_releases)
 
@@ -35,11 +38,26 @@ def _releases(arguments: argparse.Namespace) -> Report:
 
     from .office import open_office
 
+    if arguments.check:
+        return _check(arguments)
     state = None if arguments.state is None else ReleaseState(arguments.state)
     with open_office(load_site(arguments), create=False) as office:
-        found = office.catalogue.listing(state, min(max(arguments.most, 1), _MOST))
+        found = office.catalogue.listing(state, arguments.most)
         counts = office.catalogue.counts()
     rows = [{"release": str(release), "state": str(state), "refusal": refusal} for release, state, refusal in found]
     lines = [f"{row['state']:<9} {row['release']}{'  ' + row['refusal'] if row['refusal'] else ''}" for row in rows]
     data = {"releases": rows, "counts": {str(state): count for state, count in counts.items()}}
     return Report("\n".join(lines) if lines else "nothing was taken in yet", data)
+
+
+def _check(arguments: argparse.Namespace) -> Report:
+    from libreseed.adapters.silexium.catalogue_check import check_catalogue
+    from libreseed.adapters.silexium.log_store import LogStore
+
+    from .office import open_office
+
+    site = load_site(arguments)
+    with open_office(site, create=False) as office:
+        office.database.check()
+        checked = check_catalogue(office.catalogue, LogStore(office.database, site.log_identity()))
+    return Report(f"{checked} releases are what the log says", {"checked": checked})
