@@ -69,6 +69,7 @@ TORRENT_INFO_BYTES = 32 * 2**20  # an info dictionary taken from a peer (BEP 9)
 PEER_BLOCK_BYTES = 16 * 2**10  # what one request to a peer may ask for (BEP 3)
 PEER_FRAME_BYTES = 2**17  # a message from a peer; a bitfield of 2**20 pieces fits
 PEER_REQUESTS = 64  # open requests to one peer, 1 MiB
+PEERS_REMEMBERED = 200  # of one torrent, to be called again when it is put in anew
 PEER_PATIENCE_S = 8.0  # seconds without any answer before a peer is given up
 
 # --- 3.8 DHT -------------------------------------------------------------------------------------------------------

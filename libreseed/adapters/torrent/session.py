@@ -250,7 +250,7 @@ class TorrentSession:
             return
         content_fault = _is_content_fault(alert.error)
         if content_fault and self._nursery is not None and torrent._on_contradiction():
-            self._nursery.start_soon(self._try_again, torrent, set(torrent._links))
+            self._nursery.start_soon(self._try_again, torrent, set(torrent._met))
         else:
             torrent._on_error(alert.message(), content_fault)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import trio
 
+from libreseed import limits
 from libreseed.adapters.torrent.events import (
     Address,
     EventChannel,
@@ -84,6 +85,7 @@ class Torrent:
         self._metadata = trio.Event()
         self._removed = trio.Event()
         self._links: set[Address] = set()
+        self._met: dict[Address, None] = {}  # the last peers that a connection came about with, oldest first
         self._have: list[bool] = []  # pieces whose bytes are in their files
         self._verdicts: list[PieceDone | PieceFailed] = []  # what waits for a flush
         self._flushing: list[PieceDone | PieceFailed] = []  # what the flush under way covers
@@ -300,6 +302,10 @@ class Torrent:
     def _on_link(self, address: Address, up: bool) -> None:
         if up:
             self._links.add(address)
+            self._met.pop(address, None)
+            self._met[address] = None
+            if len(self._met) > limits.PEERS_REMEMBERED:
+                del self._met[next(iter(self._met))]
         else:
             self._links.discard(address)
         self.events.put(PeerCount(len(self._links)))
