@@ -132,6 +132,18 @@ def test_without_parts(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _files(place / "out") == COMPONENTS
 
 
+@pytest.mark.parametrize(("size", "parts"), [(0, 2), (5120, 2), (5121, 3), (244 * 5120, 256), (244 * 5120 + 1, 1)])
+def test_how_many_parts_a_component_has(tmp_path: Path, size: int, parts: int) -> None:
+    file = tmp_path / "services" / "diram-service-0.bin"
+    file.parent.mkdir()
+    with file.open("wb") as opened:
+        opened.truncate(size)
+    (found,) = package_files.collect_components(tmp_path)
+    assert found.parts == parts
+    (found,) = package_files.collect_components(tmp_path, in_parts=False)
+    assert found.parts == 1
+
+
 def test_the_reports_for_people(package: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["auraseal", "build", str(place / "tree"), "--out", str(place / "b.zip")]) == 0
     out, err = capsys.readouterr()
@@ -392,17 +404,17 @@ def test_ctrl_c_while_building_leaves_nothing(place: Path) -> None:
     large = place / "tree" / "operations" / "diram-operation-1.bin"
     with large.open("wb") as file:
         file.truncate(2 * 2**30)
-    process = subprocess.Popen(
-        [*COMMAND, "auraseal", "build", str(place / "tree"), "--out", str(place / "x.zip")], stderr=subprocess.PIPE
-    )
-    assert process.stderr is not None
-    deadline = time.monotonic() + 60
-    while not any(place.glob(".libreseed-staging-*/package")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
-    process.stderr.close()
+    command = [*COMMAND, "auraseal", "build", str(place / "tree"), "--out", str(place / "x.zip")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while not any(place.glob(".libreseed-staging-*/package")):
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
     assert {path.name for path in place.iterdir()} == {"tree"}
 
 

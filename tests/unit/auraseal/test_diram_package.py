@@ -21,7 +21,7 @@ from libreseed.auraseal.diram_package import DIVISIONS, MemberPath, build_packag
 from libreseed.auraseal.health_trie import Health
 from libreseed.auraseal.integrity import Integrity
 from libreseed.auraseal.part import part_files
-from libreseed.auraseal.zip_layout import Data, ZipEntry, ZipLayout, parse_zip
+from libreseed.auraseal.zip_layout import Data, ZipEntry, ZipLayout, parse_zip, read_zip
 from libreseed.errors import ContentRejected, NotFound
 
 _TEXT = b"all that is written here is written twice, all that is written here is written twice. " * 300
@@ -398,6 +398,33 @@ def test_only_the_declared_error_escapes_the_reader(data: st.DataObject) -> None
             opened.component(key)
     except ContentRejected as error:
         assert error.reason.startswith(("auraseal.", "repair."))
+
+
+def test_a_directory_longer_than_its_entries_can_be_is_not_even_read() -> None:
+    asked = []
+    size = 2**31
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 1, 1, size - 22 - 100, 100, 0)
+
+    def read(start: int, stop: int) -> bytes:
+        asked.append(stop - start)
+        return end
+
+    with pytest.raises(ContentRejected) as caught:
+        read_zip(size, read)
+    assert caught.value.reason == "auraseal.zip-form"
+    assert asked == [22]
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_refused() -> None:
+    package = _package()
+    for left in (0, len(package) - 30, len(package) - 1000):
+
+        def read(start: int, stop: int, left: int = left) -> bytes:
+            return package[start : min(stop, left)]
+
+        with pytest.raises(ContentRejected) as caught:
+            read_zip(len(package), read)
+        assert caught.value.reason == "auraseal.zip-form"
 
 
 # --- layout ----------------------------------------------------------------------------------------------------------

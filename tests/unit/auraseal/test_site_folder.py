@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -298,9 +299,25 @@ def test_hashes_that_differ_by_intention_heal_nothing(site: Path) -> None:
     both = Integrity.of(CORE, EXTRA)
     entry = IntegrityEntry(both, len(CORE), recovery=("js/core.js", "lib/extra.wasm"))
     (site / "integrity-manifest.json").write_bytes(build_integrity_manifest({"js/core.js": entry}))
-    (site / "js/core.js").write_bytes(b"x")
-    assert heal_site(site) == ()
-    assert (site / "js/core.js").read_bytes() == b"x"
+    for damaged, whole in (("lib/extra.wasm", "js/core.js"), ("js/core.js", "lib/extra.wasm")):
+        before = (site / damaged).read_bytes()
+        assert heal_site(site) == ()  # both are right
+        (site / damaged).write_bytes(b"x")
+        assert heal_site(site) == ()
+        assert (site / damaged).read_bytes() == b"x"
+        (site / damaged).write_bytes(before)
+        assert (site / whole).read_bytes() in (CORE, EXTRA)
+
+
+def test_a_size_that_is_not_the_files_is_a_fault(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(str(site), "--no-recovery") == 0
+    manifest = site / "integrity-manifest.json"
+    entries = parse_integrity_manifest(manifest.read_bytes())
+    entries["js/core.js"] = replace(entries["js/core.js"], size=len(CORE) + 1)
+    manifest.write_bytes(build_integrity_manifest(entries))
+    capsys.readouterr()
+    assert _run(str(site), "--check", "--json") == 30
+    assert _json(capsys)["details"] == ["js/core.js is not what the manifest says"]
 
 
 def test_a_write_that_fails_is_told_and_the_manifest_comes_last(
