@@ -6,6 +6,7 @@ request before it is answered and may answer in its place: it returns True then.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ class FakeMirror:
     url: str = ""
     sent: int = 0
     asked: list[Asked] = field(default_factory=list)
+    enough: trio.Event = field(default_factory=trio.Event)  # set by :func:`slowed`
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         host = f"127.0.1.{next(_HOSTS)}"
@@ -145,8 +147,8 @@ def refusing(chunks: set[int], status: int = 503) -> Temper:
     return temper
 
 
-def slowed(bytes_per_second: float) -> Temper:
-    """An honest mirror with a thin line: each connection gets so much."""
+def slowed(bytes_per_second: float, enough: float = math.inf) -> Temper:
+    """An honest mirror with a thin line: each connection gets so much. It tells when ``enough`` bytes were sent."""
 
     async def temper(mirror: FakeMirror, asked: Asked, stream: trio.SocketStream) -> bool:
         if asked.span is None or not asked.path.endswith(".tgz"):
@@ -158,6 +160,8 @@ def slowed(bytes_per_second: float) -> Temper:
             part = data[start : min(start + CHUNK_BYTES, asked.span[1])]
             await stream.send_all(part)
             mirror.sent += len(part)
+            if mirror.sent >= enough:
+                mirror.enough.set()
             await trio.sleep(len(part) / bytes_per_second)
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,11 @@ async def test_kill_9_at_random_moments_beside_the_swarm(tmp_path: Path, sample:
 async def test_a_download_from_mirrors_goes_on_where_it_stopped(tmp_path: Path, sample: Sample, torrent: bool) -> None:
     files = {path: data for path, data in files_of(sample).items() if torrent or not path.endswith("/torrent")}
     async with scene(tmp_path, sample, publish=False) as it:
-        slow = await start(it.nursery, files, slowed(300_000))
-        with trio.move_on_after(2.5):
-            await it.resolve(bootstrap=(), mirrors=MirrorOptions((slow.url,)))
+        slow = await start(it.nursery, files, slowed(300_000, enough=700_000))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(it.resolve, bootstrap=(), mirrors=MirrorOptions((slow.url,))))
+            await slow.enough.wait()
+            nursery.cancel_scope.cancel()
         before = downloaded(sample, it.store)
         assert 0 < len(before) < sample.layout.grid.n
         quick = await start(it.nursery, files)

@@ -45,7 +45,7 @@ class Ranges:
         self._ca_file = ca_file
         self._tls: ssl.SSLContext | None = None
         self._idle: dict[tuple[str, str, int | None], list[Link]] = {}
-        self._moved: dict[str, tuple[httpx.URL, str | None]] = {}  # where a URL led in the end, and the address there
+        self._led: dict[str, tuple[httpx.URL, str | None]] = {}  # where a URL led in the end, and the address there
 
     def close(self) -> None:
         """End the connections that are kept."""
@@ -57,7 +57,7 @@ class Ranges:
     @asynccontextmanager
     async def open(self, url: str, start: int, stop: int) -> AsyncIterator[Link]:
         """The bytes ``start`` up to, without, ``stop``: read them from the link, all of them."""
-        target, address = self._moved.get(url) or (parse_url(url), None)
+        target, address = self._led.get(url) or (parse_url(url), None)
         for hops in range(limits.HTTP_REDIRECTS + 1):
             link, status, headers = await self._ask(target, address, start, stop)
             keep = False
@@ -69,8 +69,7 @@ class Ranges:
                         address = await public_address(target, by_proxy=proxy_for(target) is not None)
                     continue
                 _check(target, status, headers, link.length, (start, stop))
-                if hops:
-                    self._moved[url] = target, address
+                self._led[url] = target, address
                 yield link
                 keep = link.reusable and not link.left
                 return

@@ -45,20 +45,21 @@ class MirrorSource:
         self._threads = trio.CapacityLimiter(limits.MIRROR_THREADS)
         self._news = trio.Event()
 
-    async def run(self, mix: SourceMix, store: ChunkStore, deliver: Deliver) -> None:
-        """Work until cancelled, or until no mirror is left."""
+    async def run(self, mix: SourceMix, store: ChunkStore, deliver: Deliver, ended: Callable[[], None]) -> None:
+        """Work until cancelled, or until no mirror is left; ``ended`` is called after each request, and has to
+        call :meth:`wake`."""
         work = _Work(mix, store, deliver)
         async with trio.open_nursery() as nursery:
             for mirror in mix.board.mirrors:
                 for _ in range(limits.MIRROR_CONNECTIONS):
-                    nursery.start_soon(self._serve, work, mirror)
+                    nursery.start_soon(self._serve, work, mirror, ended)
 
     def wake(self) -> None:
         """Something changed: mirrors that have nothing to do look again."""
         self._news.set()
         self._news = trio.Event()
 
-    async def _serve(self, work: _Work, mirror: MirrorScore) -> None:
+    async def _serve(self, work: _Work, mirror: MirrorScore, ended: Callable[[], None]) -> None:
         mix = work.mix
         while mirror.alive:
             news = self._news
@@ -66,8 +67,7 @@ class MirrorSource:
             if ask is not None:
                 await self._carry_out(work, ask)
                 mix.ended(trio.current_time())
-                work.deliver(ask.kind, range(0), bytearray())  # a refusal is news, too: it may have been the last hope
-                self.wake()
+                ended()  # a refusal is news, too: it may have been the last hope
                 continue
             work.stop_robbed()
             due = mix.wake_at(trio.current_time())

@@ -184,9 +184,8 @@ class ContentFetch:
                 raise ContentRejected("torrent.pieces", f"the publisher's torrent contradicts itself: {message}")
             case TorrentError(message):
                 full = "space" in message.lower() or "too large" in message.lower()  # ENOSPC, EFBIG
-                raise LocalFault(
-                    "storage.full" if full else "storage.io", f"writing below {self._space.root}: {message}"
-                )
+                reason = "storage.full" if full else "storage.io"
+                raise LocalFault(reason, f"writing below {self._space.root}: {message}")
             case PeerCount():
                 pass
 
@@ -215,17 +214,19 @@ class ContentFetch:
             mix.opening = False
             self._wake()
         await self._opened.wait()
-        await mirrors.run(mix, _given(self._store), self._on_mirrored)
 
-    def _on_mirrored(self, kind: Kind, chunks: range, flags: bytearray) -> None:
-        self._count(kind, Origin.MIRROR, chunks, flags)
-        self._report()
-        self._wake()
+        def ended() -> None:
+            self._report()
+            self._wake()
+
+        await mirrors.run(mix, _given(self._store), partial(self._count, Origin.MIRROR), ended)
 
     def _open_chunks(self) -> None:
         chunk_map = self._resolution.map
         self._store = store_of(self._space, self._layout, chunk_map)
         self.ledger.journal, _ = journal_for(self._space, chunk_map)
+        if self.plan.mix is not None:
+            self.plan.mix.update(trio.current_time())
         self._opened.set()
         self._work.set()
 
@@ -270,9 +271,9 @@ class ContentFetch:
                 with self.ledger.together():
                     for kind, chunks, flags in results[: len(batch)]:
                         self.plan.chunks_bad(kind, [chunks[at] for at, flag in enumerate(flags) if not flag])
-                        self._count(kind, Origin.SWARM, chunks, flags)
+                        self._count(Origin.SWARM, kind, chunks, flags)
                     for kind, chunks, flags in results[len(batch) :]:
-                        self._count(kind, Origin.PEER, chunks, flags)
+                        self._count(Origin.PEER, kind, chunks, flags)
                 self._busy = False
                 self._report()
             self._wake()
@@ -290,7 +291,7 @@ class ContentFetch:
         if end - self.prefix.done >= _PREFIX_STEP or missing < 0:
             await trio.to_thread.run_sync(self.prefix.advance, end)
 
-    def _count(self, kind: Kind, origin: Origin, chunks: Iterable[int], flags: Iterable[int]) -> None:
+    def _count(self, origin: Origin, kind: Kind, chunks: Iterable[int], flags: Iterable[int]) -> None:
         self.ledger.count(kind, origin, chunks, flags, trio.current_time())
         self._progressed.set()
 
@@ -356,8 +357,8 @@ class ContentFetch:
         lost = [chunk for chunk in after.missing_data() if before.data[chunk]]
         self.ledger.lost(Kind.DATA, lost)
         self.ledger.lost(Kind.PARITY, [chunk for chunk in after.missing_parity() if before.parity[chunk]])
-        self._count(Kind.DATA, Origin.REPAIR, report.repaired, b"\1" * len(report.repaired))
-        self._count(Kind.DATA, Origin.PEER, range(len(after.data)), after.data)  # good bytes of failed pieces
+        self._count(Origin.REPAIR, Kind.DATA, report.repaired, b"\1" * len(report.repaired))
+        self._count(Origin.PEER, Kind.DATA, range(len(after.data)), after.data)  # good bytes of failed pieces
         self._report()
         await self._give_back()
 
@@ -366,7 +367,7 @@ class ContentFetch:
         found = await self._singles.ask(self._resolution.map, _given(self._store), wants, self.watch.callable)
         for kind in Kind:
             chunks = sorted(chunk for found_kind, chunk in found if found_kind is kind)
-            self._count(kind, Origin.PEER, chunks, b"\1" * len(chunks))
+            self._count(Origin.PEER, kind, chunks, b"\1" * len(chunks))
         self._singles.done(wants, self.watch.callable(), trio.current_time())
         await self._give_back()
         self._report()

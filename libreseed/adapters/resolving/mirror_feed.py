@@ -56,10 +56,19 @@ class MirrorFeed:
         self.faults |= {urls[url]: fault for url, fault in answers.faults.items()}
         return next(iter(answers.good.values()), None)
 
-    async def run(self, mix: SourceMix, store: ChunkStore, deliver: Callable[[Kind, range, bytearray], None]) -> None:
-        """Fetch what the mix leaves to mirrors, until cancelled or no mirror is left."""
+    async def run(
+        self,
+        mix: SourceMix,
+        store: ChunkStore,
+        deliver: Callable[[Kind, range, bytearray], None],
+        ended: Callable[[], None],
+    ) -> None:
+        """Fetch what the mix leaves to mirrors, until cancelled or no mirror is left.
+
+        ``deliver`` hears of judged chunks, ``ended`` of each request that is over.
+        """
         mix.update(trio.current_time())
-        await self._source.run(mix, store, deliver)
+        await self._source.run(mix, store, deliver, ended)
 
     def wake(self) -> None:
         """The mix may have changed."""
