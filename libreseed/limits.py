@@ -161,6 +161,7 @@ RESOLVE_BYTES_PER_SECOND = 16 * 2**10  # the slowest rate that such a one waits 
 FETCH_QUIET_SECONDS = 1  # without news of a missing piece before parity is asked for
 MIN_AGE_SECONDS = 10 * 366 * 24 * 3600  # that a policy may demand of a release
 PROOF_SOURCES = 16  # asked for the proofs of one release
+PROOF_HEDGE_SECONDS = 3  # after which another source of proofs is asked beside one that has not answered
 PROOF_SOURCE_SECONDS = 60  # for the bundle and the tiles of one source
 PROOF_ATTEMPTS = 4  # at one head, when other processes learn of newer ones meanwhile
 PIECE_FAILURES = 3  # after which a piece is left to single chunks and parity, or to a peer without fault

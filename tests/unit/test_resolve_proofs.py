@@ -369,13 +369,33 @@ async def test_a_source_that_never_answers_is_left(tmp_path: Path, autojump_cloc
     with pytest.raises(ProofRejected) as error:
         await collector.collect([mute, empty])
     assert error.value.reason == "silexium.unlogged"
-    assert [line.partition(":")[0] for line in error.value.details] == ["mute", "empty"]
-    assert "[http.timeout]" in error.value.details[0]
+    assert [line.partition(":")[0] for line in error.value.details] == ["empty", "mute"]  # as they came to an end
+    assert "[http.timeout]" in error.value.details[1]
     assert trio.current_time() < 2 * limits.PROOF_SOURCE_SECONDS
     with pytest.raises(TransportFault) as unreachable:
         await collector.collect([mute])
     assert (unreachable.value.reason, unreachable.value.exit_code) == ("silexium.unreachable", 11)
     assert empty.asked == ["bundle/hello@1.0.0", "packages/hello@1.0.0/silexium.json"]
+
+
+async def test_a_slow_source_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tarpit in the first place: the next source is asked beside it, and its proofs are taken."""
+    monkeypatch.setattr(limits, "PROOF_HEDGE_SECONDS", 0.05)
+    mute, honest = Fake("mute", hangs=True), put_bundle(Draft().bundle(), tmp_path / "log", str(RELEASE))
+    collector = ProofCollector(policy(), RELEASE, TrustMemory(tmp_path), NOW)
+    with trio.fail_after(30):
+        proven = await collector.collect([mute, FolderSource(honest), Fake("never asked")])
+    assert proven.source == str(honest)
+    assert proven.passed_over == ("mute: had not answered yet",)
+    assert mute.asked
+
+
+async def test_sources_are_preferred_in_their_order(tmp_path: Path) -> None:
+    first, second = (put_bundle(Draft().bundle(), tmp_path / name, str(RELEASE)) for name in "ab")
+    other = Fake("c")
+    collector = ProofCollector(policy(), RELEASE, TrustMemory(tmp_path), NOW)
+    proven = await collector.collect([FolderSource(first), FolderSource(second), other])
+    assert (proven.source, proven.passed_over, other.asked) == (str(first), (), [])
 
 
 async def test_another_process_that_learns_meanwhile_is_listened_to(

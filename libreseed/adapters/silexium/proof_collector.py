@@ -1,22 +1,24 @@
-"""Gets a release proven: asks one source after the other for its bundle, and takes checks 10.1 to 10.11.
+"""Gets a release proven: asks sources in order for its bundle, and takes checks 10.1 to 10.11.
 
-A source that has nothing, does not answer, takes too long or lies is named and passed over. What is proven against the
-*log* (a fork, a second entry for one version) is written down as evidence, and no other source can talk it away: after
-a fork only another log's word counts, and all else ends it at once, as does a clock or a memory of this machine that
-does not hold. What was learned of the log is on the disk before
-anything is returned. Every verdict is :class:`ReleaseVerification`'s. Specification: ``resolver.md``, "Step 10".
+Who takes long is not waited for: the next one is asked beside him, and the first bundle that holds is taken. A source
+that has nothing, does not answer, takes too long or lies is named and passed over. What is proven against the *log* (a
+fork, a second entry for one version) is written down as evidence, and no other source can talk it away: after a fork
+only another log's word counts, and all else ends it at once, as does a clock or a memory of this machine that does not
+hold. What was learned of the log is on the disk before anything is returned. Every verdict is
+:class:`ReleaseVerification`'s. Specification: ``resolver.md``, 8.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import trio
 
 from libreseed import limits
+from libreseed.adapters.silexium.growth_proof import NoSuchTile, consistency_from
 from libreseed.adapters.silexium.proof_source import BundleFile, ProofSource, bundle_places
 from libreseed.adapters.silexium.trust_memory import Remembered, TrustMemory
 from libreseed.errors import LibreSeedError, LocalFault, ProofRejected, TransportFault
@@ -27,11 +29,6 @@ from libreseed.silexium.bundle import Bundle, parse_bundle
 from libreseed.silexium.bundle_check import verify_documents
 from libreseed.silexium.instants import format_instant
 from libreseed.silexium.log_memory import ConsistencyProof, HeadConflict
-from libreseed.silexium.log_path import CHECKPOINT_PATH
-from libreseed.silexium.log_proofs import consistency_proof, prefix_proof
-from libreseed.silexium.signed_note import SignedNote
-from libreseed.silexium.tiles import HASH_BYTES, Tile, TileNodes
-from libreseed.silexium.tree_head import TreeHead
 from libreseed.silexium.trust_policy import SilexiumPolicy
 from libreseed.silexium.verification import ReleaseVerification, TrustedRelease
 
@@ -39,11 +36,6 @@ __all__ = ["ProofCollector", "Proven"]
 
 # Not the fault of whoever was asked: another answer would not change it.
 _FINAL = ("silexium.second-entry", "silexium.clock", "silexium.memory")
-_TILE_BYTES = HASH_BYTES * limits.TILE_WIDTH
-
-
-class _NoSuchTile(Exception):
-    """The source does not have a tile: an answer, no error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,50 +61,46 @@ class ProofCollector:
     told: Callable[[str], None] = field(default=lambda _: None)
 
     async def collect(self, sources: Sequence[ProofSource]) -> Proven:
-        """Ask ``sources`` in order until one's bundle holds.
+        """Ask ``sources`` in order until one's bundle holds; a slow one is not waited for, the next is asked beside it.
 
         Raises :class:`ProofRejected` (exit 40) with the reason of a fork, or of the first that was refused;
         ``silexium.unlogged`` when all who answered have nothing; ``silexium.unreachable`` (11) when nobody answered.
         """
-        refused: list[ProofRejected] = []
-        answered = False
-        passed: list[str] = []
-        for source in sources:
-            try:
-                with _in_time(source):
-                    data = await self._bundle(source)
-                    answered = True
-                    if data is not None:
-                        verification = await self._prove(source, data, sources)
-                        return Proven(verification, source.name, data, tuple(passed))
-                passed.append(f"{source.name}: has no proofs of {self.release}")
-            except TransportFault as error:
-                passed.append(f"{source.name}: {error.message} [{error.reason}]")
-            except ProofRejected as error:
-                if error.reason in _FINAL or "memory" in error.evidence:
-                    raise
-                error.evidence = {**error.evidence, "source": source.name}
-                refused.append(error)
-                passed.append(f"{source.name}: {error.message} [{error.reason}]")
-            self.told(passed[-1])
-        raise self._failure(refused, passed, answered=answered)
+        async with trio.open_nursery() as nursery:
+            asked = _Round(self.release, self.told, nursery.cancel_scope)
+            for source in sources:
+                finished = trio.Event()
+                nursery.start_soon(self._ask, source, sources, asked, finished)
+                with trio.move_on_after(limits.PROOF_HEDGE_SECONDS):
+                    await finished.wait()
+        return asked.verdict()
+
+    async def _ask(
+        self, source: ProofSource, sources: Sequence[ProofSource], asked: _Round, finished: trio.Event
+    ) -> None:
+        asked.open.append(source.name)
+        try:
+            with _in_time(source):
+                data = await self._bundle(source)
+                asked.answered = True
+                if data is None:
+                    asked.pass_over(source, f"has no proofs of {self.release}")
+                else:
+                    asked.accept(Proven(await self._prove(source, data, sources), source.name, data))
+        except TransportFault as error:
+            asked.pass_over(source, f"{error.message} [{error.reason}]")
+        except ProofRejected as error:
+            asked.refuse(source, error)
+        except LibreSeedError as error:  # this machine's fault
+            asked.end(error)
+        finally:
+            finished.set()
 
     async def _bundle(self, source: ProofSource) -> bytes | None:
         for place in bundle_places(self.release):
             if (data := await source.get(place, limits.BUNDLE_BYTES)) is not None:
                 return data
         return None
-
-    def _failure(self, refused: Sequence[ProofRejected], passed: Sequence[str], *, answered: bool) -> LibreSeedError:
-        if refused:  # a fork says more than any liar's fault
-            error = next((error for error in refused if error.reason == "silexium.fork"), refused[0])
-            error.details = (*error.details, *passed)
-            return error
-        if answered:
-            message = f"nobody who was asked has Silexium proofs of {self.release}"
-            return ProofRejected("silexium.unlogged", message, details=passed)
-        message = f"no source of Silexium proofs answers for {self.release}"
-        return TransportFault("silexium.unreachable", message, details=passed)
 
     async def _prove(self, source: ProofSource, data: bytes, sources: Sequence[ProofSource]) -> ReleaseVerification:
         bundle = parse_bundle(data)
@@ -182,8 +170,8 @@ class ProofCollector:
         keepers = [other for other in sources if other is not source] if isinstance(source, BundleFile) else [source]
         for keeper in keepers:
             try:
-                return await self._consistency(keeper, *sizes)
-            except _NoSuchTile:
+                return await consistency_from(keeper, *sizes)
+            except NoSuchTile:
                 continue
             except (ProofRejected, TransportFault) as error:
                 if needless:
@@ -192,18 +180,59 @@ class ProofCollector:
                 raise
         return None
 
-    async def _consistency(self, source: ProofSource, old: int, new: int) -> ConsistencyProof:
-        """The proof from ``old`` to ``new`` entries, computed here from the tiles that ``source`` keeps."""
 
-        def read(tile: Tile) -> bytes:
-            return trio.from_thread.run(_tile, source, tile)
+@dataclass(slots=True)
+class _Round:
+    """What came of asking: the first proof that held, or why none did. Owned by the tasks of one nursery."""
 
-        def make() -> ConsistencyProof:
-            node = TileNodes(read, new).node
-            hashes, prefix = consistency_proof(node, old, new), prefix_proof(node, old, new)
-            return ConsistencyProof(old, new, tuple(hashes), tuple(prefix))
+    release: ReleaseId
+    told: Callable[[str], None]
+    scope: trio.CancelScope  # cancelled once nobody need be asked or waited for any more
+    proven: Proven | None = None
+    fault: LibreSeedError | None = None  # no other answer changes it
+    answered: bool = False
+    refused: list[ProofRejected] = field(default_factory=list)
+    passed: list[str] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
 
-        return await trio.to_thread.run_sync(make, abandon_on_cancel=True)
+    def accept(self, proven: Proven) -> None:
+        if self.proven is None:
+            self.proven = proven
+            self.scope.cancel()
+
+    def refuse(self, source: ProofSource, error: ProofRejected) -> None:
+        if error.reason in _FINAL or "memory" in error.evidence:
+            self.end(error)
+            return
+        error.evidence = {**error.evidence, "source": source.name}
+        self.refused.append(error)
+        self.pass_over(source, f"{error.message} [{error.reason}]")
+
+    def pass_over(self, source: ProofSource, why: str) -> None:
+        self.open.remove(source.name)
+        self.passed.append(f"{source.name}: {why}")
+        self.told(self.passed[-1])
+
+    def end(self, error: LibreSeedError) -> None:
+        self.fault = self.fault or error
+        self.scope.cancel()
+
+    def verdict(self) -> Proven:
+        """The proof, or the refusal."""
+        if self.fault is not None:
+            raise self.fault
+        if self.proven is not None:
+            slow = [f"{name}: had not answered yet" for name in self.open if name != self.proven.source]
+            return replace(self.proven, passed_over=(*self.passed, *slow))
+        if self.refused:  # a fork says more than any liar's fault
+            error = next((error for error in self.refused if error.reason == "silexium.fork"), self.refused[0])
+            error.details = (*error.details, *self.passed)
+            raise error
+        if self.answered:
+            message = f"nobody who was asked has Silexium proofs of {self.release}"
+            raise ProofRejected("silexium.unlogged", message, details=self.passed)
+        message = f"no source of Silexium proofs answers for {self.release}"
+        raise TransportFault("silexium.unreachable", message, details=self.passed)
 
 
 @contextmanager
@@ -215,28 +244,3 @@ def _in_time(source: ProofSource) -> Iterator[None]:
     except trio.TooSlowError as error:
         message = f"{source.name} takes longer than {limits.PROOF_SOURCE_SECONDS} s"
         raise TransportFault("http.timeout", message) from error
-
-
-async def _tile(source: ProofSource, tile: Tile) -> bytes:
-    """A tile of at least the width that is needed: the log may have grown, and keep only the wider one."""
-    for width in (tile.width, limits.TILE_WIDTH):
-        data = await source.get(Tile(tile.level, tile.index, width).path, _TILE_BYTES)
-        if data is not None:
-            return data
-    wider = await _kept_width(source, tile)
-    data = None if wider <= tile.width else await source.get(Tile(tile.level, tile.index, wider).path, _TILE_BYTES)
-    if data is None:
-        raise _NoSuchTile
-    return data
-
-
-async def _kept_width(source: ProofSource, tile: Tile) -> int:
-    """The width of this tile in the tree that the source keeps now, as its checkpoint says (not verified: a hint)."""
-    data = await source.get(CHECKPOINT_PATH, limits.NOTE_BYTES)
-    if data is None:
-        return 0
-    try:
-        size = TreeHead.parse(SignedNote.parse(data).text).size
-    except LibreSeedError:
-        return 0
-    return min(limits.TILE_WIDTH, max(0, (size >> 8 * tile.level) - tile.index * limits.TILE_WIDTH))
