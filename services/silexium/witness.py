@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING
 
 from libreseed.adapters.command.console import CommandParser, Report
 from libreseed.adapters.command.settings import Endpoint, endpoint
-from libreseed.errors import NotFound
 
 from .commands import Commands, add_key_flags, add_subcommands, key_of
 from .log_trust import add_log_flags, named_logs
 
 if TYPE_CHECKING:
-    from libreseed.adapters.silexium.log_folder import LogFolder
     from libreseed.adapters.silexium.witness_store import WitnessStore
-    from libreseed.silexium.tree_head import NamedKey, SignedTreeHead
 
 __all__ = ["add_parser"]
 
@@ -51,8 +48,9 @@ def add_parser(commands: Commands) -> None:
     cosign = inner.add_parser(
         "cosign",
         help="cosign the head of a folder",
-        description="Verify that the head of a log's folder (an export or a mirror) extends the last one cosigned, out "
-        "of the folder's tiles, and print the cosignature's line: 'log cosign' takes it. For a witness off the net.",
+        description="Verify a log's folder (an export or a mirror): that its head extends the last one cosigned, and "
+        "all new tiles and entries down to the last. Print the cosignature's line, which 'log cosign' takes. For a "
+        "witness off the net.",
         examples="  libreseed-silexium witness cosign /media/stick/log --name w1.example --key w.key \\\n"
         "    --log log.example/b3 ed25519:... > line.txt",
     )
@@ -118,38 +116,13 @@ async def _serve(arguments: argparse.Namespace, place: Endpoint, store: WitnessS
 
 
 def _cosign(arguments: argparse.Namespace) -> Report:
+    from libreseed.adapters.silexium.folder_witness import cosign_folder
     from libreseed.adapters.silexium.log_folder import LogFolder
-    from libreseed.silexium.witness_wire import AddCheckpoint
 
     from .office import wall_clock
 
-    folder = LogFolder(Path(arguments.folder))
-    note = folder.checkpoint()
-    if note is None:
-        raise NotFound("notfound.file", f"{arguments.folder} has no checkpoint")
+    logs = [log.identity for log in named_logs(arguments)]
     with _store(arguments) as store:
-        sth = _head(note, [log.identity for log in named_logs(arguments)])
-        memory = store.cosigned(sth.head.origin)
-        old = 0 if memory is None else memory.head.size
-        hashes = _growth(folder, old, sth) if 0 < old < sth.size else ()
-        cosignature = store.add_checkpoint(AddCheckpoint(min(old, sth.size), hashes, note), wall_clock())
-    line = str(cosignature.line)
-    return Report(line, {"line": line, "origin": sth.head.origin, "size": sth.size})
-
-
-def _head(note: bytes, logs: list[NamedKey]) -> SignedTreeHead:
-    from libreseed.errors import ProofRejected
-    from libreseed.silexium.tree_head import parse_checkpoint
-
-    for log in logs:
-        if note.startswith(f"{log.name}\n".encode()):
-            return parse_checkpoint(note, log).sth
-    raise ProofRejected("silexium.head-log", "the checkpoint is of no log that is named with --log or --policy")
-
-
-def _growth(folder: LogFolder, old: int, sth: SignedTreeHead) -> tuple[bytes, ...]:
-    """The consistency proof out of the folder's tiles."""
-    from libreseed.silexium.log_proofs import consistency_proof
-    from libreseed.silexium.tiles import TileNodes
-
-    return tuple(consistency_proof(TileNodes(folder.read_tile, sth.size).node, old, sth.size))
+        cosignature = cosign_folder(store, LogFolder(Path(arguments.folder)), logs, wall_clock())
+    line, head = str(cosignature.line), cosignature.head
+    return Report(line, {"line": line, "origin": head.origin, "size": head.size})

@@ -125,7 +125,12 @@ def test_a_log_is_kept_proven_checked_and_exported(desk: Desk, monkeypatch: pyte
         (("mirror", "ftp://x/", "--out", "m", *IDENTITY), 2, "usage"),
         (("mirror", "none", "--out", "m", *IDENTITY), 10, "notfound.log"),
         (("mirror", "http://127.0.0.75:9", "--out", "m", *IDENTITY), 11, "http.unreachable"),
-        (("witness", "cosign", "none", "--name", "w", "--key", "log.key", *IDENTITY), 10, "notfound.file"),
+        (
+            ("witness", "cosign", "none", "--name", "w", "--key", f"{WITNESSES[0].name}.key", *IDENTITY),
+            10,
+            "notfound.file",
+        ),
+        (("witness", "cosign", "none", "--name", "w", "--key", "log.key", *IDENTITY), 3, "config.value"),
     ],
 )
 def test_a_mistake_is_one_line_with_a_remedy(desk: Desk, words: tuple[str, ...], code: int, reason: str) -> None:
@@ -178,7 +183,7 @@ def test_an_old_database_is_refused_by_its_own_commands_by_mirror_and_by_witness
     desk.append(3)
     desk.run("log", "export", "old")
     assert desk.run("mirror", "old", "--out", "m", *IDENTITY, code=40)["reason"] == "silexium.fork"
-    assert desk.run(*witness[:2], "old", *witness[3:], code=40)["reason"] == "silexium.witness-size"
+    assert desk.run(*witness[:2], "old", *witness[3:], code=40)["reason"] == "silexium.rollback"
     for path in database.parent.glob("silexium.db*"):
         path.unlink()
     shutil.copy(desk.root / "yesterday.db", database)

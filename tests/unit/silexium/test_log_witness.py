@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,6 +17,8 @@ from libreseed.adapters.http.client import HttpClient
 from libreseed.adapters.http.server import HttpServerOptions, serve
 from libreseed.adapters.silexium.cosigning import Witness, collect_cosignatures, compare_heads
 from libreseed.adapters.silexium.database import open_database
+from libreseed.adapters.silexium.folder_witness import cosign_folder
+from libreseed.adapters.silexium.log_folder import LogFolder
 from libreseed.adapters.silexium.log_store import LogStore
 from libreseed.adapters.silexium.witness_app import witness_app
 from libreseed.adapters.silexium.witness_store import WITNESS_SCHEMA, WitnessStore
@@ -24,7 +26,7 @@ from libreseed.errors import LibreSeedError, NotFound, UsageFault
 from libreseed.ids import Blake3Digest
 from libreseed.silexium.tree_head import Checkpoint, NamedKey, SignedTreeHead, parse_checkpoint, parse_cosignatures
 from libreseed.silexium.witness_wire import AddCheckpoint, origin_id, parse_add_checkpoint, parse_size
-from tests.log_support import START, checkpoint_of, grow, open_log
+from tests.log_support import START, checkpoint_of, exported, grow, open_log
 from tests.silexium_support import LOG, LOG_KEY, private
 
 NAME, KEY = "w1.example", private(31)
@@ -170,6 +172,58 @@ def test_logs_are_witnessed_apart(tmp_path: Path) -> None:
         store.add_checkpoint(request(log, 0, sth), NOW)
         alien = SignedTreeHead.sign(replace(sth.head, origin=other.name), START, LOG_KEY)
         assert store.add_checkpoint(AddCheckpoint(0, (), checkpoint_of(alien)), NOW).head.origin == other.name
+
+
+# --- a folder ------------------------------------------------------------------------------------------
+
+
+def damage(folder: Path, path: str, data: bytes | None) -> None:
+    if data is None:
+        (folder / path).unlink()
+    else:
+        (folder / path).write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "reason"),
+    [
+        ("tile/bodies/000", lambda data: data.replace(b'"entry":77,', b'"entry":78,'), "silexium.entry"),
+        ("tile/bodies/001.p/44", lambda data: data.replace(b'"entry":299,', b'"entry":298,'), "silexium.entry"),
+        ("tile/bodies/000", lambda data: data[:-3], "silexium.tile"),
+        ("tile/1/000.p/1", lambda data: data[:-1], "silexium.tile"),
+        ("tile/0/001.p/44", lambda data: bytes(len(data)), "silexium.tile"),
+        ("tile/0/001.p/44", lambda data: None, "notfound.file"),
+        ("checkpoint", lambda data: data.replace(b"\n300\n", b"\n301\n"), "silexium.head-signature"),
+    ],
+)
+def test_a_folder_that_is_forged_or_cut_is_not_cosigned(
+    tmp_path: Path, path: str, change: Callable[[bytes], bytes | None], reason: str
+) -> None:
+    exported(tmp_path / "log", [5])
+    with witness(tmp_path / "w.db") as store:
+        assert cosign_folder(store, LogFolder(tmp_path / "log"), [LOG], NOW).head.size == 5
+        before = store.checkpoint(LOG.name)
+        exported(tmp_path / "log", [300])
+        whole = (tmp_path / "log" / path).read_bytes()
+        damage(tmp_path / "log", path, change(whole))
+        with refused(reason):
+            cosign_folder(store, LogFolder(tmp_path / "log"), [LOG], NOW)
+        assert store.checkpoint(LOG.name) == before
+        damage(tmp_path / "log", path, whole)
+        assert cosign_folder(store, LogFolder(tmp_path / "log"), [LOG], NOW).head.size == 300
+
+
+def test_a_folder_with_an_old_head_or_another_history_is_not_cosigned(tmp_path: Path) -> None:
+    with witness(tmp_path / "w.db") as store:
+        cosign_folder(store, LogFolder(exported(tmp_path / "log", [6])), [LOG], NOW)
+        with refused("silexium.rollback"):
+            cosign_folder(store, LogFolder(exported(tmp_path / "old", [5])), [LOG], NOW)
+        with refused("silexium.head-log"):
+            cosign_folder(store, LogFolder(tmp_path / "log"), [], NOW)
+        with refused("silexium.fork"):
+            cosign_folder(store, LogFolder(exported(tmp_path / "fork", [9], branch="b", shared=4)), [LOG], NOW)
+        with refused("silexium.fork"):  # for good
+            cosign_folder(store, LogFolder(exported(tmp_path / "log", [9])), [LOG], NOW)
 
 
 # --- the wire -----------------------------------------------------------------------------------------------
