@@ -15,6 +15,7 @@ import ssl
 import subprocess
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ _FLAGS = (
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript",
+    ".mjs": "text/javascript",
     ".css": "text/css",
     ".json": "application/json",
     ".svg": "image/svg+xml",
@@ -110,7 +112,9 @@ def https_site(
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            page = find(self.path.partition("?")[0]) or Page(b"not here", "text/plain", status=404)
+            page = find(urllib.parse.unquote(self.path.partition("?")[0])) or Page(
+                b"not here", "text/plain", status=404
+            )
             self.send_response(page.status)
             self.send_header("Content-Type", page.kind)
             self.send_header("Content-Length", str(len(page.body)))

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from libreseed.auraseal.integrity import Integrity
+from libreseed_services.mirror.cli import main
 from tests.browser_support import Browser, Certificate, Page, chromium, https_site, new_certificate
 from tests.vectors_support import rows
 
@@ -115,6 +116,41 @@ def test_the_demo_can_be_shown_by_one_command(browser: Browser) -> None:
         finally:
             process.kill()
     assert sorted(card["state"] for card in cards.values()) == [*["healed"] * 2, *["refused"] * 3, "verified"]
+
+
+def test_a_site_from_the_first_command_to_the_healing(
+    browser: Browser, certificate: Certificate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``libreseed-mirror integrity`` writes, the browser verifies; damage heals there, and on disk by ``--heal``."""
+    site = tmp_path / "site"
+    (site / "js").mkdir(parents=True)
+    (site / "auraseal.js").write_bytes(LOADER)
+    (site / "js" / "app.min.js").write_text("(window.ran ??= []).push('app')")
+    (site / "js" / "été.mjs").write_text("(window.ran ??= []).push(import.meta.url.slice(0, 5))")
+    (site / "index.html").write_text(
+        "<!DOCTYPE html><title>x</title><script src='/auraseal.js'></script>\n"
+        "<SCRIPT src=js/app.min.js?v=3 type=auraseal/script></SCRIPT><base href='js/'>\n"
+        "<script type='auraseal/module' integrity='' src='%C3%A9t%C3%A9.mjs'></script>\n",
+        encoding="utf-8",
+    )
+    assert main(["integrity", str(site)]) == 0
+
+    def states() -> list[str]:
+        browser.open(f"{address}/")
+        browser.wait("self.auraseal && auraseal.results.length === 2")
+        assert browser.run("return ran") == ["app", "blob:"]
+        return list(
+            browser.run("return [...document.querySelectorAll('[data-auraseal]')].map((e) => e.dataset.auraseal)")
+        )
+
+    with https_site(certificate, site) as address:
+        assert states() == ["verified", "verified"]
+        (site / "js" / "app.min.js").write_text("(window.ran ??= []).push('EVIL')")
+        (site / "js" / "été.mjs").unlink()
+        assert states() == ["healed", "healed"]
+        assert main(["integrity", str(site), "--heal"]) == 0
+        assert states() == ["verified", "verified"]
+    assert "healed     js/app.min.js\nhealed     js/été.mjs" in capsys.readouterr().out
 
 
 # --- pages made for one question each --------------------------------------------------------------------------------
