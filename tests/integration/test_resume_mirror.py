@@ -41,6 +41,7 @@ async def test_kill_9_at_random_moments_beside_the_swarm(tmp_path: Path, sample:
         assert not list((it.store / "staging").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("torrent", [True, False], ids=["with-torrent", "chunk-map-alone"])
 async def test_a_download_from_mirrors_goes_on_where_it_stopped(tmp_path: Path, sample: Sample, torrent: bool) -> None:
     files = {path: data for path, data in files_of(sample).items() if torrent or not path.endswith("/torrent")}

@@ -33,7 +33,8 @@ def parse_url(text: str) -> httpx.URL:
         if url.userinfo or url.fragment:
             raise ValueError("it has a user, a password or a fragment")
     except (httpx.InvalidURL, ValueError) as error:
-        raise UsageFault("http.url", f"cannot use the URL {text[:200]!r}: {error}") from error
+        shown = "***@" + text.rpartition("@")[2] if "@" in text.partition("//")[2].partition("/")[0] else text
+        raise UsageFault("http.url", f"cannot use the URL {shown[:200]!r}: {error}") from error
     return url
 
 

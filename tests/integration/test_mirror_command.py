@@ -1,0 +1,95 @@
+"""``libreseed-resolve`` with mirrors as a user runs it: flags, configuration, variables, exit codes, the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tests.mirror_support import files_of, start, without_chunks
+from tests.resolver_support import KEY, Sample, assert_installed, make_sample, scene
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    return make_sample(tmp_path_factory.mktemp("mirror-command"), 400_000)
+
+
+async def run(store: Path, *flags: str, **variables: str) -> tuple[int, dict[str, Any], str]:
+    line = [sys.executable, "-m", "libreseed_services.resolver.cli", "sample@1.0.0", "--no-silexium", "--json"]
+    line += ["--store", str(store), "--publisher", str(KEY.public), *flags]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LIBRESEED_")}
+    done = await trio.run_process(line, capture_stdout=True, capture_stderr=True, check=False, env=kept | variables)
+    return done.returncode, json.loads(done.stdout), done.stderr.decode()
+
+
+@pytest.mark.slow
+async def test_by_flag_by_variable_and_by_configuration(tmp_path: Path, sample: Sample) -> None:
+    async with scene(tmp_path, sample, publish=False) as it:
+        site = await start(it.nursery, files_of(sample))
+        config = tmp_path / "resolver.toml"
+        config.write_text(f'bootstrap = []\nmirrors = ["{site.url}"]\n', encoding="utf-8")
+        ways: dict[str, tuple[list[str], dict[str, str]]] = {
+            "flag": (["--mirror", site.url + "/", "--bootstrap", "none"], {}),
+            "variable": ([], {"LIBRESEED_MIRRORS": site.url, "LIBRESEED_BOOTSTRAP": ""}),
+            "file": (["--config", str(config)], {}),
+        }
+        for name, (flags, variables) in ways.items():
+            code, report, _ = await run(tmp_path / name, *flags, **variables)
+            assert code == 0, report
+            assert_installed(sample, report["path"])
+            assert report["chunks"]["mirrored"] == sample.layout.grid.n
+            assert report["sources"]["record"] == site.url
+            assert list(report["sources"]["mirrors"]) == [site.url]
+            assert report["sources"]["received"]["total"] >= sample.minimal.size
+
+
+async def test_beside_a_named_peer_and_without_a_dht(tmp_path: Path, sample: Sample) -> None:
+    async with scene(tmp_path, sample, publish=False) as it:
+        seeder = await it.seed()
+        documents = {path: data for path, data in files_of(sample).items() if not path.startswith("/seed")}
+        site = await start(it.nursery, documents)
+        flags = ["--mirror", site.url, "--peer", str(seeder.endpoint), "--bootstrap", "none"]
+        code, report, _ = await run(tmp_path / "store", *flags)
+        assert code == 0, report
+        assert_installed(sample, report["path"])
+        assert report["chunks"]["mirrored"] == 0
+
+
+@pytest.mark.slow
+async def test_what_is_wrong_with_each_mirror_is_said(tmp_path: Path, sample: Sample) -> None:
+    async with scene(tmp_path, sample, publish=False) as it:
+        liar = await start(it.nursery, without_chunks(files_of(sample), sample, range(sample.layout.grid.n)))
+        dead = "http://127.0.0.252:9"
+        policy = tmp_path / "policy.toml"
+        policy.write_text("patience-seconds = 1\n", encoding="utf-8")
+        flags = ["--mirror", liar.url, "--mirror", dead, "--bootstrap", "none", "--policy", str(policy)]
+        code, report, _ = await run(tmp_path / "store", *flags)
+        assert (code, report["reason"], report["step"]) == (11, "source.incomplete", 5)
+        assert "none of them as signed" in report["message"].partition(liar.url)[2]
+        assert "cannot be reached" in report["message"].partition(dead)[2]
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--mirror", "https://user:secret@example.org"], (2, "usage")),
+        (["--mirror", "https://example.org/?a=b"], (2, "usage")),
+        ([flag for n in range(17) for flag in ("--mirror", f"http://127.0.0.1:{9000 + n}")], (2, "usage")),
+        (["--mirror", "https://127.0.0.1:9", "--ca-file", "/nowhere/ca.pem", "--bootstrap", "none"], (3, "http.ca")),
+    ],
+    ids=["password", "query", "too-many", "ca-file"],
+)
+async def test_bad_settings_are_said_before_anything_is_asked(
+    tmp_path: Path, flags: list[str], reason: tuple[int, str]
+) -> None:
+    code, report, _ = await run(tmp_path / "store", *flags)
+    assert (code, report["reason"]) == reason
+    assert "secret" not in report["message"]
