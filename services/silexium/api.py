@@ -74,15 +74,29 @@ class Api:
     metrics: Callable[[Served | None], str]
     _served: Served | None = None
     _seen: float = -_HEAD_SECONDS - 1.0
-    _looking: trio.Lock = field(default_factory=trio.Lock)
+    _looking: bool = False
+    _first: trio.Lock = field(default_factory=trio.Lock)
 
     async def served(self) -> Served:
-        """What is served now; raises ``silexium.unready`` before the first head."""
-        if self._served is None or trio.current_time() - self._seen > _HEAD_SECONDS:
-            async with self._looking:
-                if self._served is None or trio.current_time() - self._seen > _HEAD_SECONDS:
-                    self._served = await self.database.run(self.answers.served, self._served)
-                    self._seen = trio.current_time()
+        """What is served now; raises ``silexium.unready`` before the first head.
+
+        One request looks for a newer head while the others go on with the last one: if they all waited, they would be
+        let go one by one, each in a round of the event loop of its own.
+        """
+        if self._served is None:
+            async with self._first:
+                return self._served or await self._look()
+        if trio.current_time() - self._seen > _HEAD_SECONDS and not self._looking:
+            return await self._look()
+        return self._served
+
+    async def _look(self) -> Served:
+        self._looking = True
+        try:
+            self._served = await self.database.run(self.answers.served, self._served)
+        finally:
+            self._looking = False
+        self._seen = trio.current_time()
         return self._served
 
     def look_again(self) -> None:
