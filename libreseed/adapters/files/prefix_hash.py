@@ -33,14 +33,15 @@ class PrefixHash:
     def advance(self, end: int) -> None:
         """Hash up to byte ``end``, which the caller has verified."""
         end = min(end, self._size)
+        memory = memoryview(bytearray(min(_READ_BYTES, max(0, end - self._done))))
         with self._path.open("rb", buffering=0) as file:
             file.seek(self._done)
             while self._done < end:
-                data = file.read(min(_READ_BYTES, end - self._done))
-                if not data:
+                count = file.readinto(memory[: end - self._done])
+                if not count:
                     return  # cut off behind our back: the result will differ
-                self._hash.update(data)
-                self._done += len(data)
+                self._hash.update(memory[:count])
+                self._done += count
 
     def digest(self) -> Sha256Digest | None:
         """The SHA-256 of the whole file, None while bytes are missing."""
