@@ -62,15 +62,21 @@ def install(
         steps.done(9)
         resolution.silexium_step(_source(tgz, staging, report) if resolution.trusted.proofs is not None else None)
         steps.done(10)
-        trusted = resolution.installed(str(final), now_ms())
-        assert trusted.receipt is not None and trusted.floor is not None  # step 11 sets both
-        job.store.keep_floor(trusted.floor)
-        if present:
-            check_tree_on_disk(final, minimal)
-        else:
-            publish_directory(staging, final)
-    job.store.keep_receipt(trusted.receipt)
+        receipt = _publish(job, staging, final, now_ms(), present=present)
+    job.store.keep_receipt(receipt)
     steps.done(11)
+    return receipt
+
+
+def _publish(job: Job, staging: Path, final: Path, now_ms: int, *, present: bool) -> Receipt:
+    """Step 11 up to the rename; returns the receipt that is to be kept after it."""
+    trusted = job.resolution.installed(str(final), now_ms)
+    assert trusted.receipt is not None and trusted.floor is not None  # step 11 sets both
+    job.store.keep_floor(trusted.floor)
+    if present:
+        check_tree_on_disk(final, trusted.receipt.minimal)
+    else:
+        publish_directory(staging, final)
     return trusted.receipt
 
 
