@@ -130,3 +130,42 @@ def test_a_planted_link_is_no_leftover(tmp_path: Path) -> None:
     (tmp_path / (durable.STAGING_PREFIX + "1")).write_bytes(b"a file")
     assert durable.remove_leftovers(tmp_path) == []
     assert precious.is_dir()
+
+
+def test_a_batch_writes_whole_files_for_everybody_to_read(tmp_path: Path) -> None:
+    """Whatever the umask of who writes: a web server of another user serves them."""
+    before = os.umask(0o077)
+    try:
+        batch = durable.DurableBatch(tmp_path / "log")
+        for name, data in (("a/b/one", b"1"), ("a/b/two", b"2"), ("three", b"3"), ("three", b"33")):
+            batch.write(name, data)
+        batch.commit()
+    finally:
+        os.umask(before)
+    found = {str(path.relative_to(tmp_path)): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    assert found == {
+        **dict.fromkeys(("log", "log/a", "log/a/b"), 0o755),
+        **dict.fromkeys(("log/a/b/one", "log/a/b/two", "log/three"), 0o644),
+    }
+    assert (tmp_path / "log" / "three").read_bytes() == b"33"
+
+
+def test_a_batch_is_synced_file_by_file_or_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(durable, "_sync_all", lambda files, folders: synced.extend(path.name for path in files))
+    monkeypatch.setattr(durable.os, "sync", lambda: synced.append("everything"))
+    monkeypatch.setattr(durable, "_SYNC_EACH", 2)
+    batch = durable.DurableBatch(tmp_path)
+    for names in (["a"], ["b", "c", "d"], ["e", "f"]):
+        for name in names:
+            batch.write(name, b"")
+        batch.commit()
+    assert synced == ["a", "everything", "e", "f"]
+
+
+def test_a_file_of_a_batch_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    batch = durable.DurableBatch(tmp_path)
+    with pytest.raises(OSError):
+        batch.write("taken", b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]

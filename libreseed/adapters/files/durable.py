@@ -95,13 +95,7 @@ class DurableBatch:
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Write or replace the file ``path``, a relative path of our own making."""
         target = self._root / path
-        for folder in (target.parent, *target.parent.parents):
-            if folder in self._folders:
-                break
-            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            self._folders.add(folder)
-            if folder == self._root:
-                break
+        self._make(target.parent)
         temporary = _write_temporary(target, data, mode, sync=False)
         try:
             temporary.replace(target)
@@ -111,6 +105,17 @@ class DurableBatch:
         self._many = self._many or len(self._files) >= _SYNC_EACH
         if not self._many:
             self._files.append(target)
+
+    def _make(self, folder: Path) -> None:
+        """Make what is missing of ``folder``, below the root and itself, for everybody to read like the files."""
+        if folder in self._folders:
+            return
+        if folder != self._root:
+            self._make(folder.parent)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o755)
+        self._folders.add(folder)
 
     def commit(self) -> None:
         """Everything written so far is on the disk on return."""

@@ -42,8 +42,11 @@ class LogFolder:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Make the folder if need be, and be the only one to write to it; else ``storage.folder-busy``."""
-        self.state.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptor = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        if not self.root.is_dir():
+            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.chmod(0o755)  # as everything public in it, whatever the umask
+        self.state.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(self.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -403,6 +405,20 @@ def test_an_export_grows_and_drops_what_is_superseded(tmp_path: Path) -> None:
         assert {name for name in partials if name.startswith("tile/1")} == {"tile/1/000.p/1", "tile/1/000.p/2"}
         for name in names - {"checkpoint"}:
             assert store.tile(name) == (tmp_path / "public" / name).read_bytes()
+
+
+def test_an_export_is_for_everybody_to_read_but_for_its_state(tmp_path: Path) -> None:
+    """Written by a service with a closed umask, served by a web server of another user."""
+    before = os.umask(0o077)
+    try:
+        exported(tmp_path / "public", [3])
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "public").stat().st_mode) == 0o755
+    for path in (tmp_path / "public").rglob("*"):
+        private = ".silexium" in path.parts
+        expected = (0o700 if private else 0o755) if path.is_dir() else (0o600 if private else 0o644)
+        assert stat.S_IMODE(path.stat().st_mode) == expected, path
 
 
 def test_two_exports_at_once_do_not_mix(tmp_path: Path) -> None:
