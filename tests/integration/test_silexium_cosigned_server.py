@@ -50,6 +50,7 @@ def cosigned_size(url: str, log: NamedKey, witness: NamedKey, least: int) -> int
         until("a cosigned head", False, deadline)
 
 
+@pytest.mark.slow
 def test_heads_wait_for_their_witness_which_notices_an_old_database(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
