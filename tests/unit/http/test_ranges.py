@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libreseed.adapters.http.ranges import Unsatisfiable, not_modified, precondition_fails, select
@@ -79,6 +79,7 @@ def test_conditions() -> None:
     assert not precondition_fails({"if-match": "*"}, TAG)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60).map(lambda text: "bytes=" + text), st.integers(0, 2000))
 def test_any_text_is_ignored_refused_or_gives_spans_within_the_file(value: str, size: int) -> None:
     try:
