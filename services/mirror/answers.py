@@ -55,7 +55,7 @@ class Answers:
         self._library = library
         self._metrics = metrics
         self._health = health
-        self._builder = trio.CapacityLimiter(1)
+        self._building = trio.Lock()
         self._components: OrderedDict[tuple[str, int], list[bytes]] = OrderedDict()
         self._listings: dict[str, tuple[int, bytes]] = {}
         self._openapi = openapi_document()
@@ -200,24 +200,27 @@ class Answers:
         await respond(scope, send, Entity.of_bytes(data, _tag_of(data), _JSON, _FOR_MINUTES))
 
     async def _part_files(self, holding: Holding, component: int) -> list[bytes]:
+        """One component is read and cut at a time: whoever waits for that holds nothing, and finds what others made."""
+        key = (_copy(holding).minimal.infohash.hex, component)
+        if key not in self._components:
+            async with self._building:
+                if key not in self._components:
+                    self._components[key] = await self._cut(holding, component)
+                    if len(self._components) > _CACHED_COMPONENTS:
+                        self._components.popitem(last=False)
+        self._components.move_to_end(key)
+        return self._components[key]
+
+    async def _cut(self, holding: Holding, component: int) -> list[bytes]:
         copy = _copy(holding)
-        key = (copy.minimal.infohash.hex, component)
-        files = self._components.pop(key, None)
-        if files is None:
-            parts = TgzComponents(await self._library.chunk_map(copy))
-            if component >= parts.count:
-                raise NotFound("mirror.absent", f"{copy.minimal.release} has {parts.count} components")
-            offset, length = parts.span(component)
-            async with self._file(holding, ".tgz") as file:
-                file.prepare([(offset, offset + length)])
-                data = await file.read(offset, offset + length)
-            files = await trio.to_thread.run_sync(
-                lambda: part_files(parts.build(component, data)), limiter=self._builder
-            )
-        self._components[key] = files
-        if len(self._components) > _CACHED_COMPONENTS:
-            self._components.popitem(last=False)
-        return files
+        parts = TgzComponents(await self._library.chunk_map(copy))
+        if component >= parts.count:
+            raise NotFound("mirror.absent", f"{copy.minimal.release} has {parts.count} components")
+        offset, length = parts.span(component)
+        async with self._file(holding, ".tgz") as file:
+            file.prepare([(offset, offset + length)])
+            data = await file.read(offset, offset + length)
+        return await trio.to_thread.run_sync(lambda: part_files(parts.build(component, data)))
 
     def _read_index(self, path: Path, name: PackageName) -> bytes:
         data = read_bounded(path, limits.INDEX_RECORD_BYTES)

@@ -62,12 +62,19 @@ class SteadyStream(trio.abc.Stream):
         self.socket.close()
 
 
-class Connection:
-    """One open connection: whose it is, and whether a request is under way."""
+Address = tuple[str, int]
 
-    def __init__(self, stream: SteadyStream, peer: tuple[str, int]) -> None:
+
+class Connection:
+    """One open connection: whose it is, and whether a request is under way.
+
+    ``local`` is this end of it: one address and port of a client can be connected to several of the server's.
+    """
+
+    def __init__(self, stream: SteadyStream, peer: Address, local: Address | None = None) -> None:
         self.stream = stream
         self.peer = peer
+        self.ends = peer, local
         self.client = client_of(peer[0])
         self.gone = False
 
@@ -90,8 +97,8 @@ class Connections:
         self._per_client = per_client
         self._trusted = trusted
         self._local_free = local_free
-        self._open: dict[tuple[str, int], Connection] = {}
-        self._idle: OrderedDict[tuple[str, int], Connection] = OrderedDict()  # idle longest first
+        self._open: dict[tuple[Address, Address | None], Connection] = {}
+        self._idle: OrderedDict[tuple[Address, Address | None], Connection] = OrderedDict()  # idle longest first
         self._by_client: Counter[str] = Counter()
         self.evicted = 0
         self.refused = 0
@@ -113,34 +120,34 @@ class Connections:
         if len(self._open) >= self._most and not self._evict(None):
             self.refused += 1
             return False
-        self._open[connection.peer] = connection
-        self._idle[connection.peer] = connection
+        self._open[connection.ends] = connection
+        self._idle[connection.ends] = connection
         self._by_client[connection.client] += 1
         return True
 
     def leave(self, connection: Connection) -> None:
         """The connection has ended."""
         connection.gone = True
-        if self._open.get(connection.peer) is not connection:
+        if self._open.get(connection.ends) is not connection:
             return
-        del self._open[connection.peer]
-        self._idle.pop(connection.peer, None)
+        del self._open[connection.ends]
+        self._idle.pop(connection.ends, None)
         self._by_client[connection.client] -= 1
         if not self._by_client[connection.client]:
             del self._by_client[connection.client]
 
     def set_idle(self, connection: Connection, idle: bool) -> None:
         """A request began, or the last one ended."""
-        if self._open.get(connection.peer) is not connection:
+        if self._open.get(connection.ends) is not connection:
             return
         if idle:
-            self._idle.setdefault(connection.peer, connection)
+            self._idle.setdefault(connection.ends, connection)
         else:
-            self._idle.pop(connection.peer, None)
+            self._idle.pop(connection.ends, None)
 
-    def find(self, peer: tuple[str, int]) -> Connection | None:
-        """The open connection of ``peer``."""
-        return self._open.get(peer)
+    def find(self, peer: Address, local: Address | None = None) -> Connection | None:
+        """The open connection between these ends."""
+        return self._open.get((peer, local))
 
     def abort_all(self) -> None:
         """End all of them now."""

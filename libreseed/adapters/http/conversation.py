@@ -124,7 +124,7 @@ class Conversation:
 
     async def _set_idle(self, idle: bool) -> None:
         self._setting.connections.set_idle(self._connection, idle)
-        if idle:
+        if idle and not self._connection.gone:  # an answer may end after its reader has left: nobody to wait for
             await self._idling.restart(self._tasks, self._leave_when_idle)
         else:
             await self._idling.stop()

@@ -114,8 +114,9 @@ class _Exchange:
         self._taken = 0
         self._ended = False
         self._deadline = trio.current_time() + options.body_seconds
-        peer = scope.get("client")
-        self._connection = connections.find((peer[0], peer[1])) if peer else None
+        peer, local = scope.get("client"), scope.get("server")
+        here = (local[0], local[1]) if local else None
+        self._connection = connections.find((peer[0], peer[1]), here) if peer else None
         self.begun = False
 
     def check_length(self) -> None:

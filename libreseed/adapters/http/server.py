@@ -11,7 +11,10 @@ An application gets no lifespan events: long-lived parts belong to the service t
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +37,8 @@ __all__ = ["HttpServerOptions", "ServerTls", "serve"]
 
 _LOG = logging.getLogger("libreseed.http")
 _BACKLOG = 512
+_ACCEPTED_AT_ONCE = 64
+_OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _OUT_OF_FILES_PAUSE_S = 0.1
 
 
@@ -130,25 +135,39 @@ class _Door:
                 handlers.cancel_scope.cancel()
 
     async def accept(self, listener: trio.SocketListener, handlers: trio.Nursery) -> None:
+        """Take in all that wait, a burst per round of the event loop: one per round would keep hundreds that come at
+        once waiting for hundreds of rounds, each as long as the work of those that are in already."""
         async with listener:
-            while True:
-                try:
-                    stream = await listener.accept()
-                except OSError as error:  # out of descriptors: idle connections hold some
-                    _LOG.warning("cannot accept a connection: %s", error.strerror)
-                    self._connections.make_room()
-                    await trio.sleep(_OUT_OF_FILES_PAUSE_S)
-                    continue
-                self._admit(stream, handlers)
+            with socket.socket(fileno=os.dup(listener.socket.fileno())) as door:  # trio's own accepts one per round
+                while True:
+                    await trio.lowlevel.wait_readable(door)
+                    try:
+                        self._accept_burst(door, handlers)
+                    except OSError as error:  # out of descriptors: idle connections hold some
+                        _LOG.warning("cannot accept a connection: %s", error.strerror)
+                        self._connections.make_room()
+                        await trio.sleep(_OUT_OF_FILES_PAUSE_S)
+
+    def _accept_burst(self, door: socket.socket, handlers: trio.Nursery) -> None:
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                accepted, _ = door.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _OUT_OF_FILES:
+                    raise
+                continue  # that one has left already
+            self._admit(trio.SocketStream(trio.socket.from_stdlib_socket(accepted)), handlers)
 
     def _admit(self, stream: trio.SocketStream, handlers: trio.Nursery) -> None:
         steady = SteadyStream(stream, self._options.stall_seconds)
         try:
-            peer = stream.socket.getpeername()[:2]
+            peer, local = stream.socket.getpeername()[:2], stream.socket.getsockname()[:2]
         except OSError:  # it has left already
             steady.abort()
             return
-        connection = Connection(steady, peer)
+        connection = Connection(steady, peer, local)
         if not self._connections.admit(connection):
             steady.abort()
             return
