@@ -112,7 +112,7 @@ class Shop:
         return run("ingest", place, "--config", self.server, code=code)
 
     def states(self) -> dict[str, str]:
-        rows = run("releases", "--config", self.server)["releases"]
+        rows = run("releases", "--most", 10_000, "--config", self.server)["releases"]
         return {row["release"]: row["state"] for row in rows}
 
     def site(self) -> Site:
@@ -224,9 +224,9 @@ def _wait_ready(server: SilexiumProcess, notify: socket.socket) -> None:
             assert server.process.poll() is None, server.text()
 
 
-def wait_until(shop: Shop, releases: Sequence[str], state: str = "logged") -> None:
+def wait_until(shop: Shop, releases: Sequence[str], state: str = "logged", *, patience: float = PATIENCE_S) -> None:
     """Until all of ``releases`` are in ``state``."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience
     while not all(shop.states().get(release) == state for release in releases):
         assert time.monotonic() < deadline, shop.states()
         time.sleep(0.1)
