@@ -214,10 +214,10 @@ class Catalogue:
         """Up to ``most`` releases (in ``state``) with their refusal, the newest first."""
         query = (
             "SELECT name, version, state, refusal FROM versions JOIN packages ON packages.id = package_id "
-            "WHERE ?1 IS NULL OR state = ?1 ORDER BY versions.id DESC LIMIT ?2"
+            "WHERE :state IS NULL OR state = :state ORDER BY versions.id DESC LIMIT :most"
         )
         with self.database.read() as connection:
-            rows = connection.execute(query, (None if state is None else str(state), most)).fetchall()
+            rows = connection.execute(query, {"state": state and str(state), "most": most}).fetchall()
         return [(ReleaseId.parse(f"{row[0]}@{row[1]}"), ReleaseState(row[2]), row[3]) for row in rows]
 
 

@@ -27,7 +27,7 @@ FOREIGN_ENTRIES = (
 _NOTE = """
 INSERT OR IGNORE INTO foreign_entries
   SELECT json_extract(body, '$.package'), json_extract(body, '$.version_text'), idx FROM log_entries
-  WHERE idx >= ?1 AND idx < ?2 AND NOT EXISTS (SELECT 1 FROM versions WHERE log_index = idx)
+  WHERE idx >= ? AND idx < ? AND NOT EXISTS (SELECT 1 FROM versions WHERE log_index = idx)
     AND CASE WHEN json_valid(body) THEN json_type(body, '$.package') = 'text'
       AND json_type(body, '$.version_text') = 'text' ELSE 0 END
   ORDER BY idx

@@ -35,8 +35,8 @@ def candidates(connection: sqlite3.Connection, keys: str) -> list[int]:
 
 def add_to_index(connection: sqlite3.Connection, keys: str, indices: range) -> None:
     """Add the entries at ``indices``, in the transaction that stores them."""
-    query = "INSERT INTO log_index_recent SELECT value, ?2 + key FROM json_each(?1) ORDER BY value"
-    connection.execute(query, (keys, indices.start))
+    query = "INSERT INTO log_index_recent SELECT value, ? + key FROM json_each(?) ORDER BY value"
+    connection.execute(query, (indices.start, keys))
     if indices.stop // RECENT > indices.start // RECENT:
         connection.execute("INSERT INTO log_index SELECT * FROM log_index_recent ORDER BY entry_key, idx")
         connection.execute("DELETE FROM log_index_recent")
