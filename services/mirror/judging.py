@@ -25,12 +25,13 @@ from libreseed.adapters.files.watcher import Nobody
 from libreseed.adapters.release.rebuild import largest_map, rebuild_chunk_map, rebuild_torrent
 from libreseed.adapters.release.release_folder import ReleaseFiles, verify_release
 from libreseed.dht.records import parse_dht_record
-from libreseed.errors import ContentRejected, LibreSeedError, LocalFault, NotFound, RecordRejected
+from libreseed.errors import ContentRejected, LibreSeedError, LocalFault, NotFound, ProofRejected, RecordRejected
 from libreseed.ids import PublicKey
 from libreseed.package.minimal import MinimalManifest, check_not_ahead, parse_minimal
 from libreseed.repair.chunkmap import ChunkMap, parse_chunk_map
 from libreseed.repair.plan import Verified, plan_repair
 from libreseed.silexium.bundle import parse_bundle
+from libreseed.silexium.release_manifest import parse_release_manifest
 from libreseed.torrent.metainfo import parse_metainfo
 
 from .copies import Component, Copy, CopyNote, stamps_of
@@ -159,11 +160,11 @@ def _mend_torrent(files: ReleaseFiles, minimal: MinimalManifest, chunk_map: Chun
 
 
 def _withheld(files: ReleaseFiles, minimal: MinimalManifest) -> Iterator[str]:
-    """The small files that are there and do not hold. Of a bundle only the form is judged: the rest needs a policy."""
+    """The small files that are there and do not hold. A bundle's proofs are not judged: that needs a policy."""
     checks: dict[str, tuple[int, Callable[[bytes], object]]] = {
         ".torrent": (limits.METAINFO_BYTES, lambda data: parse_metainfo(data, minimal.release, minimal)),
         ".dht.json": (limits.DHT_RECORD_BYTES, lambda data: parse_dht_record(data, minimal)),
-        ".silexium.json": (limits.BUNDLE_BYTES, parse_bundle),
+        ".silexium.json": (limits.BUNDLE_BYTES, lambda data: _check_bundle(data, minimal)),
     }
     for suffix, (most, parse) in checks.items():
         path = files.path(suffix)
@@ -174,6 +175,13 @@ def _withheld(files: ReleaseFiles, minimal: MinimalManifest) -> Iterator[str]:
         except LibreSeedError as error:
             _LOG.error("%s is not shown: %s [%s]", path.name, error.message, error.reason)
             yield suffix
+
+
+def _check_bundle(data: bytes, minimal: MinimalManifest) -> None:
+    """Its form, and whose it is; nothing in it is believed."""
+    release = parse_release_manifest(parse_bundle(data).manifest).release
+    if release != minimal.release:
+        raise ProofRejected("silexium.bundle", f"the bundle is of {release}, not of {minimal.release}")
 
 
 def _digest(files: ReleaseFiles, chunk_map: ChunkMap, note: CopyNote, cancelled: threading.Event) -> CopyNote:

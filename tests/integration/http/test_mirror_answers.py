@@ -18,6 +18,7 @@ from libreseed.auraseal.diram_package import open_package
 from libreseed.auraseal.integrity_manifest import parse_integrity_manifest
 from libreseed.auraseal.tgz_parts import TgzComponents
 from libreseed.errors import TransportFault
+from libreseed.ids import ReleaseId
 from libreseed.keys.ed25519 import PrivateKey
 from libreseed.package.minimal import parse_minimal
 from libreseed.repair.chunkmap import parse_chunk_map
@@ -27,8 +28,11 @@ from services.mirror.library import STATE_FOLDER
 from services.mirror.scrubber import Scrubber
 from tests.http_support import raw_request
 from tests.mirror_daemon_support import big_release, mirror
+from tests.proof_support import settled_draft
 from tests.release_support import KEY
+from tests.resolver_support import make_sample
 from tests.seeder_support import flip
+from tests.silexium_support import manifest
 
 pytestmark = pytest.mark.integration
 MOST = 10**8
@@ -275,6 +279,21 @@ async def test_the_scrub_finds_what_changed_unnoticed(tmp_path: Path) -> None:
                     await trio.sleep(0.02)
             nursery.cancel_scope.cancel()
         assert site.library.healed == 1 or holding.state == "checking"
+
+
+async def test_a_bundle_is_given_only_for_the_release_that_it_is_of(tmp_path: Path) -> None:
+    sample = make_sample(tmp_path, 100_000)
+    name = str(sample.minimal.release)
+    bundle = sample.files.path(".silexium.json")
+    good = settled_draft(sample).bundle().data
+    other = settled_draft(sample, manifest=manifest(ReleaseId.parse("other@1.0.0"), tgz=b"x")).bundle().data
+    for data, status in ((good, 200), (other, 404), (b"{}", 404)):
+        bundle.write_bytes(data)
+        async with mirror(tmp_path / "out") as site, HttpClient() as client:
+            package = await client.get(f"{site.url}/packages/{name}", most=MOST)
+            got = await client.get(f"{site.url}/packages/{name}/silexium.json", most=MOST)
+        assert package.require(200).body == sample.files.tgz.read_bytes()
+        assert got.status == status and (status != 200 or got.body == good)
 
 
 @pytest.mark.parametrize(
