@@ -6,6 +6,7 @@ request before it is answered and may answer in its place: it returns True then.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterable
@@ -18,7 +19,7 @@ from tests.resolver_support import Sample
 
 _REQUEST = re.compile(rb"GET (\S+) HTTP/1\.1\r\n")
 _RANGE = re.compile(rb"(?im)^range: bytes=([0-9]+)-([0-9]+)\r?$")
-_HOSTS = iter(range(2, 250))
+_HOSTS = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class FakeMirror:
     enough: trio.Event = field(default_factory=trio.Event)  # set by :func:`slowed`
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        host = f"127.0.1.{next(_HOSTS)}"
+        high, low = divmod(next(_HOSTS), 250)
+        host = f"127.1.{high}.{2 + low}"
         (listener,) = await trio.open_tcp_listeners(0, host=host)
         self.url = f"http://{host}:{listener.socket.getsockname()[1]}"
         await trio.serve_listeners(self._serve, [listener], task_status=task_status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -40,7 +41,7 @@ from services.resolver.outcome import Outcome
 
 RELEASE = ReleaseId.parse("sample@1.0.0")
 KEY = PrivateKey(b"\x07" * 32)
-_HOSTS = iter(range(2, 250))
+_HOSTS = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,12 @@ class Sample:
     @property
     def item(self) -> SignedItem:
         return parse_dht_record(self.files.path(".dht.json").read_bytes(), self.minimal)
+
+
+def own_address() -> str:
+    """Another 127.0.x.y for every node of this test process."""
+    high, low = divmod(next(_HOSTS), 250)
+    return f"127.0.{high}.{2 + low}"
 
 
 def make_tree(root: Path, size: int, seed: int = 1) -> Path:
@@ -189,7 +196,7 @@ class Scene:
         announce: bool = False,
     ) -> Seeder:
         """Start a seeder with a copy of the files; with only ``pieces``, or with files damaged behind its back."""
-        host = f"127.0.0.{next(_HOSTS)}"
+        host = own_address()
         folder = self.base / f"seed-{host}"
         shutil.copytree(self.sample.files.folder, folder)
         if damage is not None:
@@ -221,7 +228,7 @@ class Scene:
             "store": self.store,
             "bootstrap": self.bootstrap,
             "peers": tuple(seeder.endpoint for seeder in self.seeders),
-            "listen": (Endpoint(f"127.0.0.{next(_HOSTS)}", 0),),
+            "listen": (Endpoint(own_address(), 0),),
             "timeout": 60.0,
         }
         return Options(**(values | changes))
@@ -234,7 +241,7 @@ class Scene:
 @asynccontextmanager
 async def scene(tmp_path: Path, sample: Sample, *, publish: bool = True) -> AsyncIterator[Scene]:
     """A scene with a DHT of one node that holds the sample's record."""
-    host = f"127.0.0.{next(_HOSTS)}"
+    host = own_address()
     hub = DhtNode(DhtOptions(listen=((host, 0),)))
     async with trio.open_nursery() as nursery:
         await nursery.start(hub.run)
