@@ -98,7 +98,8 @@ class Publication:
         return done
 
     def _settle(self, now: int, done: Advanced, waits: list[int]) -> None:
-        """Steps 3 to 5, as far as the stamps that are there allow."""
+        """Steps 3 to 5, as far as the stamps that are there allow; first what an interrupted step left complete."""
+        self._append(done)
         self._collect(now, done, waits)
         self._append(done)
         done.signed |= self.sign(now)
