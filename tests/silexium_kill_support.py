@@ -88,10 +88,10 @@ def one_round(ordeal: Ordeal, place: Path, draw: random.Random) -> None:
         ingest.wait(120)  # the server finds it staged, and begins at once
     with starting(ordeal.shop, wait=False) as server:
         if draw.random() < 0.7:
-            before = server.text().count("INFO ready")
+            before, started = server.text().count("INFO ready"), time.monotonic()
             while server.text().count("INFO ready") == before and server.process.poll() is None:
                 time.sleep(0.005)
-            time.sleep(draw.uniform(0, 0.25))
+            time.sleep(draw.uniform(0, 0.4) * (time.monotonic() - started))  # a busy machine takes longer for both
         else:
             time.sleep(draw.uniform(0, 2.5))
         if draw.random() < 0.5:
