@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from libreseed.adapters.release.release_folder import ReleaseFiles, verify_release
+from libreseed.keys.ed25519 import PrivateKey
 from services.mirror import cli
 from services.mirror.library import STATE_FOLDER
 from tests.mirror_daemon_support import big_release, mirror_process
 from tests.release_support import KEY
-from tests.seeder_support import flip, loopback, make_release, running, until
+from tests.seeder_support import command, flip, loopback, make_release, running, until
 
 pytestmark = pytest.mark.integration
 
@@ -45,6 +48,7 @@ def test_everything_listed_is_pulled_whole_and_once(tmp_path: Path, capsys: pyte
     assert not list((tmp_path / "mine" / STATE_FOLDER / "sync").iterdir())
 
 
+@pytest.mark.slow
 def test_two_damaged_mirrors_together_suffice_and_a_damaged_copy_is_replaced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,10 +67,11 @@ def test_two_damaged_mirrors_together_suffice_and_a_damaged_copy_is_replaced(
     assert shown(tmp_path / "mine") == ["hello@1.0.0"]
 
 
-@pytest.mark.parametrize("damage", ["beyond-repair", "other-publisher", "unknown", "not-json", "dead"])
+@pytest.mark.parametrize(
+    "damage",
+    [pytest.param("beyond-repair", marks=pytest.mark.slow), "other-publisher", "unknown", "not-json", "dead"],
+)
 def test_what_fails_leaves_nothing_visible(tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str) -> None:
-    from libreseed.keys.ed25519 import PrivateKey
-
     files = big_release(tmp_path / "store", size=2_000_000)
     (tmp_path / "mine").mkdir()
     if damage == "beyond-repair":
@@ -93,14 +98,34 @@ def test_another_release_under_a_held_name_is_refused(tmp_path: Path, capsys: py
     assert mine.tgz.read_bytes() == before
 
 
+@pytest.mark.slow
+def test_a_sync_that_is_killed_shows_nothing_and_the_next_one_completes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = big_release(tmp_path / "store", size=30_000_000)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    with mirror_process(tmp_path / "store") as source:
+        until(lambda: ": whole" in source.text())
+        line = ["sync", "--store", str(mine), "--from", source.url, "--any-publisher", "--quiet"]
+        process = subprocess.Popen([sys.executable, "-m", "libreseed_services.mirror.cli", *line])
+        until(lambda: process.poll() is not None or list((mine / STATE_FOLDER / "sync").glob("*/swarm/*.tgz")))
+        process.kill()
+        process.wait()
+        assert shown(mine) in ([], ["hello@1.0.0"])
+        code, result = sync(mine, "--from", source.url, "--any-publisher", capsys=capsys)
+    assert code == 0, result
+    assert (mine / "hello@1.0.0/hello@1.0.0.tgz").read_bytes() == files.tgz.read_bytes()
+    assert shown(mine) == ["hello@1.0.0"]
+
+
+@pytest.mark.slow
 def test_a_release_comes_from_the_swarm_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     release = make_release(tmp_path / "made", size=2_000_000)
     minimal = json.loads((release / "demo@1.0.0.minimal.json").read_bytes())
     (tmp_path / "mine").mkdir()
     capsys.readouterr()
     with running(tmp_path / "seeder", "--bootstrap", "127.0.0.1:9") as seeder:
-        from tests.seeder_support import command
-
         assert command("add", release, "--state-dir", seeder.state).returncode == 0
         until(lambda: seeder.only()["state"] == "seeding")
         host, port = seeder.tcp()
