@@ -127,7 +127,7 @@ class MirrorBoard:
     def refused(self, ask: Ask, now: float, pause_s: float = 0.0) -> None:
         """The mirror says that it cannot give this run; a rest that it asks for is granted a few times."""
         self.asks.remove(ask)
-        patient = pause_s > 0 and ask.mirror.refusals < limits.MIRROR_REFUSALS
+        patient = pause_s > 0 and ask.mirror.refusals < limits.MIRROR_PAUSES
         if len(ask.chunks) == 1 and not patient:
             self._lacking(ask.mirror, ask.kind)[ask.chunks.start] = 1
         ask.mirror.lacked(len(ask.chunks), now, pause_s if patient else 0.0)

@@ -114,14 +114,14 @@ async def _complete(resolution: Resolution, fetch: ContentFetch) -> None:
 async def small_document(sources: Sources, minimal: MinimalManifest, name: str, read: Document[bytes]) -> bytes | None:
     """A small document of the release from whichever mirror has a good one."""
     urls = [site.document(minimal.release, name) for site in sources.sites]
-    answers = await first_good(sources.client, urls, read)
+    answers = await first_good(sources.ranges, urls, read)
     return next(iter(answers.good.values()), None)
 
 
 def _feed(minimal: MinimalManifest, sources: Sources) -> MirrorFeed | None:
     if not sources.sites:
         return None
-    return MirrorFeed(sources.sites, minimal.release, sources.client, sources.ranges, sources.silence_s)
+    return MirrorFeed(sources.sites, minimal.release, sources.ranges, sources.silence_s)
 
 
 def _shown(progress: Progress, chunks: int, peers: int) -> None:

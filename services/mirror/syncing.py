@@ -96,7 +96,7 @@ class Syncer:
         """All releases that any mirror lists; raises what was wrong if none has a list."""
         urls = [f"{site.base}/releases.json" for site in self._sources.sites]
         document = Document(limits.MIRROR_LIST_BYTES, self._sources.silence_s, _read_list)
-        answers = await all_good(self._sources.client, urls, document)
+        answers = await all_good(self._sources.ranges, urls, document)
         if not answers.good:
             raise next(iter(answers.faults.values()))
         found = {str(release): release for releases in answers.good.values() for release in releases}
@@ -106,7 +106,7 @@ class Syncer:
         """The newest sound record by a publisher that is mirrored here, from anywhere."""
         urls = [site.document(release, "minimal.json") for site in self._sources.sites]
         document = Document(limits.MINIMAL_BYTES, self._sources.silence_s, partial(read_record, release=release))
-        answers = await all_good(self._sources.client, urls, document)
+        answers = await all_good(self._sources.ranges, urls, document)
         found: list[tuple[MinimalManifest, SignedItem | None]] = [(one, None) for one in answers.good.values()]
         if self._sources.swarm is not None:
             item = await self._sources.swarm.record(release, sorted(self._rules.publishers, key=str))

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from libreseed import limits
-from libreseed.adapters.http.client import HttpClient, HttpClientOptions
 from libreseed.adapters.mirrors.documents import Document, all_good, first_good
 from libreseed.adapters.mirrors.ranges import Ranges
 from libreseed.adapters.mirrors.sites import Site, read_sites
@@ -28,39 +27,26 @@ from .mirror_options import MirrorOptions
 
 __all__ = ["MirrorAccess", "open_mirrors"]
 
-_TOTAL_S = 86_400.0  # of one request; what bounds it is the wait for each chunk, and --timeout
-
 
 @asynccontextmanager
 async def open_mirrors(options: MirrorOptions, release: ReleaseId, silence_s: float) -> AsyncIterator[MirrorAccess]:
     """The mirrors, until the block ends."""
     sites = read_sites(options.urls)
-    client_options = HttpClientOptions(
-        ca_file=options.ca_file,
-        timeout=silence_s,
-        total=_TOTAL_S,
-        allow_private=options.private_redirects,
-        plain=all(site.base.startswith("http://") for site in sites),
-    )
     ranges = Ranges(ca_file=options.ca_file, allow_private=options.private_redirects)
-    async with HttpClient(client_options) as client:
-        try:
-            yield MirrorAccess(sites, release, client, ranges, silence_s)
-        finally:
-            ranges.close()
+    try:
+        yield MirrorAccess(sites, release, ranges, silence_s)
+    finally:
+        ranges.close()
 
 
 class MirrorAccess:
     """``faults`` by base URL: the first thing that was wrong with a mirror's documents."""
 
-    def __init__(
-        self, sites: Sequence[Site], release: ReleaseId, client: HttpClient, ranges: Ranges, silence_s: float
-    ) -> None:
+    def __init__(self, sites: Sequence[Site], release: ReleaseId, ranges: Ranges, silence_s: float) -> None:
         self.sites = sites
         self.faults: dict[str, LibreSeedError] = {}
         self.received = 0  # bytes of documents
         self._release = release
-        self._client = client
         self._ranges = ranges
         self._silence_s = silence_s
 
@@ -68,7 +54,7 @@ class MirrorAccess:
         """What all mirrors have for the release (step 2)."""
         read = partial(read_record, release=self._release)
         urls = self._urls("minimal.json")
-        answers = await all_good(self._client, list(urls), Document(limits.MINIMAL_BYTES, self._silence_s, read))
+        answers = await all_good(self._ranges, list(urls), Document(limits.MINIMAL_BYTES, self._silence_s, read))
         self._note(urls, answers.faults)
         self.received += answers.received
         records = sort_records({urls[url]: minimal for url, minimal in answers.good.items()}, keys)
@@ -96,7 +82,7 @@ class MirrorAccess:
         most = TorrentLayout(minimal.release, minimal.size, limits.STRIPE_ROWS - grid.k).most_metainfo_bytes
         urls = self._urls("torrent")
         answers = await first_good(
-            self._client, list(urls), Document(min(most, limits.METAINFO_BYTES), self._silence_s, read)
+            self._ranges, list(urls), Document(min(most, limits.METAINFO_BYTES), self._silence_s, read)
         )
         self.received += answers.received
         wrong = {url: fault for url, fault in answers.faults.items() if isinstance(fault, ContentRejected)}
@@ -105,7 +91,7 @@ class MirrorAccess:
 
     def feed(self) -> MirrorFeed:
         """The chunks of the release, for :class:`libreseed.adapters.resolving.fetch.ContentFetch`."""
-        return MirrorFeed(self.sites, self._release, self._client, self._ranges, self._silence_s)
+        return MirrorFeed(self.sites, self._release, self._ranges, self._silence_s)
 
     def _urls(self, name: str) -> dict[str, str]:
         return {site.document(self._release, name): site.base for site in self.sites}

@@ -45,12 +45,13 @@ def answer(board: MirrorBoard, ask: Ask, holds: set[int], now: float) -> list[in
 def run(board: MirrorBoard, holdings: list[set[int]], missing: set[int]) -> int:
     """Let all mirrors answer in turn until nobody is able; returns how many chunks were sent."""
     sent, now = 0, 0.0
+    pool = board.pools[Kind.DATA]
     for _ in range(10_000):
         now += 1.0
+        pool[:] = bytes(MIRRORS_ONLY if chunk in missing else 0 for chunk in range(len(pool)))
         if not missing or not board.able(now):
             return sent
         for mirror, holds in zip(board.mirrors, holdings, strict=True):
-            pool = board.pools[Kind.DATA]
             pool[:] = bytes(MIRRORS_ONLY if chunk in missing else 0 for chunk in range(len(pool)))
             ask = board.next(mirror, now)
             if ask is not None and ask.kind is Kind.DATA:

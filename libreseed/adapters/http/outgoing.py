@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.request import getproxies, proxy_bypass
 
-import httpx
 import trio
 
-from libreseed.adapters.http.redirects import literal_address, refuse_private
 from libreseed.errors import TransportFault, UsageFault
+
+if TYPE_CHECKING:
+    import httpx
+
+    from libreseed.adapters.http.weburl import WebUrl
 
 __all__ = ["client_tls", "no_authority", "proxy_for", "public_address"]
 
@@ -33,19 +37,21 @@ def no_authority() -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-def proxy_for(url: httpx.URL) -> str | None:
+def proxy_for(url: httpx.URL | WebUrl) -> str | None:
     """The proxy that the environment names for ``url``, as a URL; None to connect directly."""
     proxies = getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")
     return proxy if proxy and not proxy_bypass(url.host) else None
 
 
-async def public_address(url: httpx.URL, *, by_proxy: bool) -> str | None:
+async def public_address(url: httpx.URL | WebUrl, *, by_proxy: bool) -> str | None:
     """Where to connect to when redirected to ``url``'s host; None where the address is in it, or a proxy finds out.
 
     Raises ``http.redirect`` for a private address, ``http.unreachable`` for a name that nobody knows. Connecting to
     the address that was judged leaves nothing to a name that answers differently the second time.
     """
+    from libreseed.adapters.http.redirects import literal_address, refuse_private
+
     address = literal_address(url.host)
     if address is not None:
         refuse_private(url, [address])

@@ -15,6 +15,7 @@ from ipaddress import IPv6Address, ip_address
 import httpx
 
 from libreseed import limits
+from libreseed.adapters.http.weburl import WebUrl
 from libreseed.errors import TransportFault, UsageFault
 
 __all__ = ["literal_address", "next_hop", "parse_base_url", "parse_url", "refuse_private"]
@@ -59,7 +60,7 @@ def next_hop(url: httpx.URL, location: str, hops: int) -> httpx.URL:
     return target
 
 
-def refuse_private(url: httpx.URL, addresses: Iterable[str]) -> None:
+def refuse_private(url: httpx.URL | WebUrl, addresses: Iterable[str]) -> None:
     """Raise ``http.redirect`` if any of ``addresses`` is not a public one."""
     for address in addresses:
         parsed = ip_address(address.partition("%")[0])
@@ -77,5 +78,5 @@ def literal_address(host: str) -> str | None:
         return None
 
 
-def _refused(url: httpx.URL, why: str) -> TransportFault:
+def _refused(url: httpx.URL | WebUrl, why: str) -> TransportFault:
     return TransportFault("http.redirect", f"{url.host} is refused: {why}", evidence={"url": str(url)})

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 import trio
 
-from libreseed.adapters.http.client import HttpClient
+from libreseed.adapters.mirrors.ranges import Ranges
 from libreseed.errors import LibreSeedError, TransportFault
 
 __all__ = ["Answers", "Document", "all_good", "first_good"]
@@ -40,13 +40,13 @@ class Answers(Generic[T]):
     received: int = 0
 
 
-async def first_good(client: HttpClient, urls: Sequence[str], document: Document[T]) -> Answers[T]:
+async def first_good(ranges: Ranges, urls: Sequence[str], document: Document[T]) -> Answers[T]:
     """Ask one after another until one document is good; at most one is in ``good``."""
     answers = Answers[T]()
     async with trio.open_nursery() as nursery:
 
         async def ask(url: str, done: trio.Event) -> None:
-            await _ask(client, url, document, answers)
+            await _ask(ranges, url, document, answers)
             done.set()
             if answers.good:
                 nursery.cancel_scope.cancel()
@@ -59,21 +59,21 @@ async def first_good(client: HttpClient, urls: Sequence[str], document: Document
     return answers
 
 
-async def all_good(client: HttpClient, urls: Sequence[str], document: Document[T]) -> Answers[T]:
+async def all_good(ranges: Ranges, urls: Sequence[str], document: Document[T]) -> Answers[T]:
     """Ask all at once and wait for every answer, as long as the document's patience lasts."""
     answers = Answers[T]()
     async with trio.open_nursery() as nursery:
         for url in urls:
-            nursery.start_soon(_ask, client, url, document, answers)
+            nursery.start_soon(_ask, ranges, url, document, answers)
     return answers
 
 
-async def _ask(client: HttpClient, url: str, document: Document[T], answers: Answers[T]) -> None:
+async def _ask(ranges: Ranges, url: str, document: Document[T], answers: Answers[T]) -> None:
     try:
         with trio.move_on_after(document.patience_s + document.most / _LEAST_RATE) as bound:
-            answer = (await client.get(url, most=document.most)).require(200)
-            answers.received += len(answer.body)
-            answers.good[url] = document.read(answer.body)
+            data = await ranges.get(url, most=document.most)
+            answers.received += len(data)
+            answers.good[url] = document.read(data)
         if bound.cancelled_caught:
             raise TransportFault("http.timeout", f"{url} dawdles over a small document")
     except LibreSeedError as error:

@@ -13,15 +13,15 @@ import select
 import socket
 import ssl
 from collections.abc import Iterator
-from typing import Self
-from urllib.parse import unquote
+from typing import NamedTuple, Self
+from urllib.parse import unquote, urlsplit
 
 import h11
-import httpx
 import trio
 
 import libreseed
 from libreseed import limits
+from libreseed.adapters.http.weburl import WebUrl
 from libreseed.errors import TransportFault
 
 __all__ = ["Link"]
@@ -32,13 +32,17 @@ _NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _AGENT = f"libreseed/{libreseed.__version__}"
 
 
+class EndOfBody(TransportFault):
+    """A body of unknown length has come to its proper end."""
+
+
 class Link:
     """``length`` is that of the present body (None: not announced), ``left`` what was not read of it.
 
     Another request may follow when ``left`` is 0 and the link is ``reusable``.
     """
 
-    def __init__(self, sock: socket.socket, name: str, via: httpx.URL | None) -> None:
+    def __init__(self, sock: socket.socket, name: str, via: _Proxy | None) -> None:
         self.length: int | None = None
         self.left = 0
         self.reusable = False
@@ -50,13 +54,13 @@ class Link:
         self._parser: h11.Connection | None = None  # while a body is chunked
 
     @classmethod
-    async def open(cls, url: httpx.URL, *, tls: ssl.SSLContext | None, proxy: str | None, address: str | None) -> Self:
+    async def open(cls, url: WebUrl, *, tls: ssl.SSLContext | None, proxy: str | None, address: str | None) -> Self:
         """Connect for requests to ``url``'s origin; ``address`` is where its host is, if that is decided.
 
         ``tls`` is given for https.
         """
         via = _proxy_url(proxy) if proxy else None
-        host, port = (via.host, via.port or 80) if via is not None else (address or url.host, _port(url))
+        host, port = (via.host, via.port) if via is not None else (address or url.host, url.port)
         try:
             stream = await trio.open_tcp_stream(host, port)
         except OSError as error:
@@ -64,7 +68,7 @@ class Link:
         sock = socket.socket(fileno=stream.socket.detach())
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        link = cls(sock, str(url.copy_with(path="/", query=None)), via)
+        link = cls(sock, url.origin, via)
         try:
             if tls is not None:
                 if via is not None:
@@ -79,12 +83,29 @@ class Link:
         """End it."""
         self._sock.close()
 
-    async def ask(self, url: httpx.URL, start: int, stop: int) -> tuple[int, dict[str, str]]:
-        """GET the bytes ``start`` up to ``stop``; the status and the headers, by lower-case name."""
-        target = url.raw_path if self._via is None else str(url).encode("ascii")
-        return await self._exchange(
-            b"GET", target, [("host", url.netloc.decode("ascii")), ("range", f"bytes={start}-{stop - 1}")]
-        )
+    async def ask(self, url: WebUrl, span: tuple[int, int] | None = None) -> tuple[int, dict[str, str]]:
+        """GET ``url``, or its bytes from ``[0]`` up to ``[1]``; the status and the headers, by lower-case name."""
+        target = url.target if self._via is None else str(url)
+        fields = [("host", url.netloc)]
+        if span is not None:
+            fields.append(("range", f"bytes={span[0]}-{span[1] - 1}"))
+        return await self._exchange(b"GET", target.encode("ascii"), fields)
+
+    async def whole(self, most: int) -> bytes:
+        """The body of the last answer; raises ``http.too-large`` before it has more than ``most`` bytes."""
+        body, memory = bytearray(), memoryview(bytearray(_BODY_PORTION))
+        while self.length is None or self.left:
+            try:
+                count = self.receive_now(memory)
+            except EndOfBody:
+                return bytes(body)
+            if count is None:
+                await self._readable()
+                continue
+            body += memory[:count]
+            if len(body) > most:
+                raise TransportFault("http.too-large", f"{self.name} sends more than the {most} bytes asked for")
+        return bytes(body)
 
     # --- a body, in any thread ---------------------------------------------------------------------------------------
     def receive_now(self, view: memoryview) -> int | None:
@@ -132,8 +153,10 @@ class Link:
                     parser.receive_data(self._sock.recv(_BODY_PORTION))
                 except _NOT_YET:
                     return None
+        if isinstance(event, h11.EndOfMessage):
+            raise EndOfBody("http.cut-off", f"{self.name} ends before the bytes asked for do")
         if not isinstance(event, h11.Data):
-            raise TransportFault("http.cut-off", f"{self.name} ends before the bytes asked for do")
+            raise TransportFault("http.cut-off", f"{self.name} broke off")
         return bytes(event.data)
 
     # --- heads -------------------------------------------------------------------------------------------------------
@@ -169,8 +192,9 @@ class Link:
         keeps = parser.their_http_version == b"1.1" and "close" not in headers.get("connection", "").lower()
         self.reusable = keeps and len(early) <= self.left
 
-    async def _tunnel(self, url: httpx.URL) -> None:
-        target = f"{url.host}:{_port(url)}".encode("ascii")
+    async def _tunnel(self, url: WebUrl) -> None:
+        host = f"[{url.host}]" if ":" in url.host else url.host
+        target = f"{host}:{url.port}".encode("ascii")
         status, _ = await self._exchange(b"CONNECT", target, [("host", target.decode())])
         if status != 200 or self._early:
             raise TransportFault("http.unreachable", f"the proxy for {self.name} answers {status}")
@@ -179,7 +203,7 @@ class Link:
     def _authorization(self, method: bytes) -> list[tuple[str, str]]:
         if self._via is None or not self._via.userinfo:
             return []
-        userinfo = unquote(self._via.userinfo.decode("ascii")).encode()
+        userinfo = unquote(self._via.userinfo).encode()
         return [("proxy-authorization", "Basic " + base64.b64encode(userinfo).decode("ascii"))]
 
     # --- bytes -------------------------------------------------------------------------------------------------------
@@ -210,6 +234,13 @@ class Link:
                 except _NOT_YET as want:
                     await self._wait(want)
 
+    async def _readable(self) -> None:
+        """What :meth:`wait` is in a thread."""
+        if self._wants_write:
+            await trio.lowlevel.wait_writable(self._sock)
+        else:
+            await trio.lowlevel.wait_readable(self._sock)
+
     async def _wait(self, want: OSError, *, sending: bool = False) -> None:
         if isinstance(want, ssl.SSLWantWriteError) or (sending and not isinstance(want, ssl.SSLWantReadError)):
             await trio.lowlevel.wait_writable(self._sock)
@@ -229,15 +260,18 @@ class Link:
             raise TransportFault("http.cut-off", f"{self.name} broke off: {error}") from error
 
 
-def _port(url: httpx.URL) -> int:
-    return url.port or (443 if url.scheme == "https" else 80)
+class _Proxy(NamedTuple):
+    host: str
+    port: int
+    userinfo: str
 
 
-def _proxy_url(text: str) -> httpx.URL:
+def _proxy_url(text: str) -> _Proxy:
     try:
-        url = httpx.URL(text if "://" in text else f"http://{text}")
-    except httpx.InvalidURL as error:
+        url = urlsplit(text if "://" in text else f"http://{text}")
+        proxy = _Proxy(url.hostname or "", url.port or 80, url.netloc.rpartition("@")[0])
+    except ValueError as error:
         raise TransportFault("http.unreachable", f"the environment names no proxy that can be used: {error}") from error
-    if url.scheme != "http" or not url.host:
-        raise TransportFault("http.unreachable", f"only http:// proxies can be used for ranges, not {url.scheme}://")
-    return url
+    if url.scheme != "http" or not proxy.host:
+        raise TransportFault("http.unreachable", f"only http:// proxies can be used for mirrors, not {url.scheme}://")
+    return proxy

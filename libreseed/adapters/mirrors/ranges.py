@@ -13,14 +13,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
 import trio
 
 from libreseed import limits
 from libreseed.adapters.http.outgoing import client_tls, proxy_for, public_address
-from libreseed.adapters.http.redirects import next_hop, parse_url
+from libreseed.adapters.http.weburl import WebUrl
 from libreseed.adapters.mirrors.link import Link
-from libreseed.errors import TransportFault
+from libreseed.errors import NotFound, TransportFault, UsageFault
 
 __all__ = ["RangeRefused", "Ranges"]
 
@@ -44,8 +43,10 @@ class Ranges:
         self._allow_private = allow_private
         self._ca_file = ca_file
         self._tls: ssl.SSLContext | None = None
-        self._idle: dict[tuple[str, str, int | None], list[Link]] = {}
-        self._led: dict[str, tuple[httpx.URL, str | None]] = {}  # where a URL led in the end, and the address there
+        if ca_file is not None:
+            self._tls = self._trusting()  # a bad file is said at once
+        self._idle: dict[str, list[Link]] = {}
+        self._led: dict[str, tuple[WebUrl, str | None]] = {}  # where a URL led in the end, and the address there
 
     def close(self) -> None:
         """End the connections that are kept."""
@@ -57,46 +58,82 @@ class Ranges:
     @asynccontextmanager
     async def open(self, url: str, start: int, stop: int) -> AsyncIterator[Link]:
         """The bytes ``start`` up to, without, ``stop``: read them from the link, all of them."""
-        target, address = self._led.get(url) or (parse_url(url), None)
+        async with self._answered(url, (start, stop)) as (link, target, status, headers):
+            _check(target, status, headers, link.length, (start, stop))
+            yield link
+
+    async def get(self, url: str, *, most: int) -> bytes:
+        """A whole document of at most ``most`` bytes; raises ``http.*``, ``http.not-found`` for a 404."""
+        async with self._answered(url, None) as (link, target, status, headers):
+            if status == 404:
+                raise NotFound("http.not-found", f"{target}: the server has no such thing")
+            if status != 200:
+                raise TransportFault("http.status", f"{target} answers {status}", evidence={"status": status})
+            _refuse_encoded(target, headers)
+            if link.length is not None and link.length > most:
+                message = f"{target} would send {link.length} bytes, more than the {most} asked for"
+                raise TransportFault("http.too-large", message)
+            return await link.whole(most)
+
+    @asynccontextmanager
+    async def _answered(
+        self, url: str, span: tuple[int, int] | None
+    ) -> AsyncIterator[tuple[Link, WebUrl, int, Mapping[str, str]]]:
+        """The answer after redirects, by the rules of :mod:`libreseed.adapters.http.redirects`."""
+        target, address = self._led.get(url) or (WebUrl.parse(url), None)
         for hops in range(limits.HTTP_REDIRECTS + 1):
-            link, status, headers = await self._ask(target, address, start, stop)
+            link, status, headers = await self._ask(target, address, span)
             keep = False
             try:
                 location = headers.get("location")
                 if status in _REDIRECTS and location is not None:
-                    origin, target = target, next_hop(target, location, hops)
-                    if target.host != origin.host and not self._allow_private:
-                        address = await public_address(target, by_proxy=proxy_for(target) is not None)
+                    target, address = await self._led_to(target, address, location, hops)
                     continue
-                _check(target, status, headers, link.length, (start, stop))
                 self._led[url] = target, address
-                yield link
+                yield link, target, status, headers
                 keep = link.reusable and not link.left
                 return
             finally:
                 if keep:
-                    self._idle.setdefault(_key(target), []).append(link)
+                    self._idle.setdefault(target.origin, []).append(link)
                 else:
                     link.close()
         raise AssertionError("next_hop ends it")
 
-    def _context(self, url: httpx.URL) -> ssl.SSLContext | None:
+    async def _led_to(self, origin: WebUrl, address: str | None, location: str, hops: int) -> tuple[WebUrl, str | None]:
+        import httpx
+
+        from libreseed.adapters.http.redirects import next_hop
+
+        try:
+            target = WebUrl.parse(str(next_hop(httpx.URL(str(origin)), location, hops)))
+        except UsageFault as error:
+            raise TransportFault("http.redirect", f"{origin.host} redirects to no URL that can be used") from error
+        if target.host != origin.host and not self._allow_private:
+            address = await public_address(target, by_proxy=proxy_for(target) is not None)
+        return target, address
+
+    def _context(self, url: WebUrl) -> ssl.SSLContext | None:
         if url.scheme != "https":
-            return None
+            return None  # to load the system's authorities takes as long as 50 MB of download
         if self._tls is None:
-            self._tls = client_tls(self._ca_file)
-            self._tls.set_alpn_protocols(["http/1.1"])
+            self._tls = self._trusting()
         return self._tls
 
+    def _trusting(self) -> ssl.SSLContext:
+        context = client_tls(self._ca_file)
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
     async def _ask(
-        self, url: httpx.URL, address: str | None, start: int, stop: int
+        self, url: WebUrl, address: str | None, span: tuple[int, int] | None
     ) -> tuple[Link, int, Mapping[str, str]]:
         """A link on which the answer's head has come; one that was kept may have been closed meanwhile."""
-        kept = self._idle.get(_key(url))
+        kept = self._idle.get(url.origin)
         while kept:
             link = kept.pop()
             try:
-                return link, *await link.ask(url, start, stop)
+                return link, *await link.ask(url, span)
             except TransportFault:
                 link.close()
             except trio.Cancelled:
@@ -104,17 +141,16 @@ class Ranges:
                 raise
         link = await Link.open(url, tls=self._context(url), proxy=proxy_for(url), address=address)
         try:
-            return link, *await link.ask(url, start, stop)
+            return link, *await link.ask(url, span)
         except BaseException:
             link.close()
             raise
 
 
-def _check(url: httpx.URL, status: int, headers: Mapping[str, str], length: int | None, span: tuple[int, int]) -> None:
+def _check(url: WebUrl, status: int, headers: Mapping[str, str], length: int | None, span: tuple[int, int]) -> None:
     if status not in {200, 206}:
         raise RangeRefused(status, _pause(headers.get("retry-after", "")))
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise TransportFault("http.encoding", f"{url} sends an encoded body unasked")
+    _refuse_encoded(url, headers)
     found = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
     if status != 206 or not found or (int(found[1]), int(found[2]) + 1) != span:
         raise TransportFault("http.range", f"{url} does not send the bytes {span[0]} to {span[1]} asked for")
@@ -122,8 +158,9 @@ def _check(url: httpx.URL, status: int, headers: Mapping[str, str], length: int 
         raise TransportFault("http.range", f"{url} announces {length} bytes where {span[1] - span[0]} were asked for")
 
 
-def _key(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port
+def _refuse_encoded(url: WebUrl, headers: Mapping[str, str]) -> None:
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        raise TransportFault("http.encoding", f"{url} sends an encoded body unasked")
 
 
 def _pause(retry_after: str) -> float:

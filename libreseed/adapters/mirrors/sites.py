@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from libreseed import limits
-from libreseed.adapters.http.redirects import parse_base_url
+from libreseed.adapters.http.weburl import parse_base
 from libreseed.errors import UsageFault
 from libreseed.ids import ReleaseId
 from libreseed.resolve.journal import Kind
@@ -41,7 +41,7 @@ class Site:
 
 def read_sites(urls: Iterable[str]) -> tuple[Site, ...]:
     """Mirrors as a user names them; raises :class:`UsageFault` (``http.url``, or ``usage`` for too many)."""
-    sites = tuple(Site(base) for base in dict.fromkeys(parse_base_url(url) for url in urls))
+    sites = tuple(Site(base) for base in dict.fromkeys(parse_base(url) for url in urls))
     if len(sites) > limits.MIRRORS:
         raise UsageFault("usage", f"{len(sites)} mirrors; at most {limits.MIRRORS} can be used at once")
     return sites

@@ -13,7 +13,6 @@ import trio
 from blake3 import blake3
 
 from libreseed.adapters.chunks.chunk_store import ChunkStore
-from libreseed.adapters.http.client import HttpClient
 from libreseed.adapters.mirrors.documents import Document, first_good
 from libreseed.adapters.mirrors.ranges import Ranges
 from libreseed.adapters.mirrors.sites import Site
@@ -30,15 +29,13 @@ __all__ = ["MirrorFeed"]
 class MirrorFeed:
     """The mirrors of one fetch of ``release``. ``received`` and ``faults`` are of documents; scores tell of chunks."""
 
-    def __init__(
-        self, sites: Sequence[Site], release: ReleaseId, client: HttpClient, ranges: Ranges, silence_s: float
-    ) -> None:
+    def __init__(self, sites: Sequence[Site], release: ReleaseId, ranges: Ranges, silence_s: float) -> None:
         self.urls = [site.base for site in sites]
         self.received = 0
         self.faults: dict[str, LibreSeedError] = {}  # by base URL
         self._sites = sites
         self._release = release
-        self._client = client
+        self._ranges = ranges
         self._silence_s = silence_s
         self._source = MirrorSource(sites, release, ranges, silence_s)
 
@@ -51,7 +48,7 @@ class MirrorFeed:
             return data
 
         urls = {site.document(self._release, "chunks"): site.base for site in self._sites}
-        answers = await first_good(self._client, list(urls), Document(size, self._silence_s, read))
+        answers = await first_good(self._ranges, list(urls), Document(size, self._silence_s, read))
         self.received += answers.received
         self.faults |= {urls[url]: fault for url, fault in answers.faults.items()}
         return next(iter(answers.good.values()), None)

@@ -52,6 +52,6 @@ def load_resolver_settings(config: Path | None, flags: Mapping[str, object]) -> 
 
 
 def _mirror_url(value: object) -> str:
-    from libreseed.adapters.http.redirects import parse_base_url
+    from libreseed.adapters.http.weburl import parse_base
 
-    return parse_base_url(text(value))
+    return parse_base(text(value))
