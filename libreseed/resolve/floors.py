@@ -14,7 +14,7 @@ from libreseed import limits, wire
 from libreseed.errors import LocalFault, Malformed, RecordRejected
 from libreseed.ids import PublicKey, ReleaseId, Sha256Digest
 
-__all__ = ["Floor", "check_floor", "parse_floor", "raise_floor"]
+__all__ = ["Floor", "check_floor", "parse_floor", "raise_floor", "require_rise"]
 
 _MEMBERS = ("protocol", "release", "publisher", "timestamp", "record")
 _PROTOCOL = "libreseed-floor-v1"
@@ -71,6 +71,18 @@ def check_floor(floor: Floor | None, timestamp: int, record: bytes) -> None:
     if timestamp == floor.timestamp and hashlib.sha256(record).digest() != floor.record.raw:
         message = f"the publisher signed two different records for {floor.release} at {timestamp}"
         raise RecordRejected("floor.conflict", message, evidence=evidence)
+
+
+def require_rise(kept: Floor | None, floor: Floor) -> None:
+    """Refuse to put ``floor`` in the place of a higher one that was kept meanwhile; raises as :func:`check_floor`."""
+    if kept is None or kept == floor or kept.timestamp < floor.timestamp:
+        return
+    evidence = {"floor": kept.timestamp, "timestamp": floor.timestamp}
+    if kept.timestamp == floor.timestamp:
+        message = f"the publisher signed two different records for {floor.release} at {floor.timestamp}"
+        raise RecordRejected("floor.conflict", message, evidence=evidence)
+    message = f"the record is of {floor.timestamp}, but {kept.timestamp} was accepted meanwhile: a rollback"
+    raise RecordRejected("floor.rollback", message, evidence=evidence)
 
 
 def raise_floor(floor: Floor | None, release: ReleaseId, publisher: PublicKey, timestamp: int, record: bytes) -> Floor:

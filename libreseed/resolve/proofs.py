@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from libreseed import limits, wire
-from libreseed.errors import LibreSeedError, ProofRejected, RecordRejected
+from libreseed.errors import LibreSeedError, Malformed, ProofRejected, RecordRejected
 from libreseed.ids import PublicKey
 from libreseed.resolve.policy import Policy
 from libreseed.resolve.receipt import Receipt
@@ -22,6 +22,7 @@ from libreseed.resolve.trust import TrustBasis
 if TYPE_CHECKING:
     from libreseed.silexium.log_memory import LogMemory
     from libreseed.silexium.tree_head import SignedTreeHead
+    from libreseed.silexium.trust_policy import SilexiumPolicy
     from libreseed.silexium.verification import Check, ReleaseVerification
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "proven_facts",
     "require_age",
     "require_choice",
+    "require_still",
     "required_growth",
     "unavailable",
 ]
@@ -127,10 +129,12 @@ def proven_facts(verification: ReleaseVerification) -> dict[str, wire.JsonValue]
         "manifest": str(trusted.manifest.digest),
         "channel": trusted.manifest.channel,
         "network": verification.policy.time.network.name,
+        "witnesses": [str(cosignature.signer.key) for cosignature in trusted.checkpoint.cosignatures],
         "signers": {
             str(item.role): {
                 "key_id": str(item.key_id),
                 "stamped": time.stamped,
+                "authorities": [stamp.tsa for stamp in time.stamps],
                 "block": time.height,
                 "block_time": time.anchored,
             }
@@ -138,6 +142,40 @@ def proven_facts(verification: ReleaseVerification) -> dict[str, wire.JsonValue]
         },
         "checks": [check.number for check in verification.checks if check.verdict == "passed"],
     }
+
+
+def require_still(receipt: Receipt, policy: Policy) -> None:
+    """Demand that what a receipt says was proven is enough for the policy of today; raises ProofRejected if it is not.
+
+    Keys are revoked, authorities distrusted, witnesses demanded after a release was installed; and a policy for tests
+    must prove nothing to one that is meant. A receipt that does not say what is asked for is not enough either.
+    """
+    if policy.silexium is None or receipt.silexium != PROVEN:
+        raise unavailable("it was installed without Silexium proofs")
+    demand, facts = policy.silexium, receipt.proofs
+    try:
+        log, channel, network = demand.find_log(facts["log"]), facts["channel"], facts["network"]
+        log.witnesses.require({PublicKey.parse(key) for key in facts["witnesses"]})
+        if network != demand.time.network.name:
+            raise ProofRejected("silexium.header", f"it was proven by the chain {network!r:.40}")
+        if demand.channels is not None and channel not in demand.channels:
+            raise ProofRejected("silexium.channel", f"the policy does not take releases of channel {channel!r:.80}")
+        _require_signers(facts["signers"], receipt, demand)
+    except (KeyError, TypeError, AttributeError, Malformed) as error:
+        raise ProofRejected("silexium.unavailable", f"its receipt does not say enough: {error!r:.100}") from error
+
+
+def _require_signers(signers: wire.JsonValue, receipt: Receipt, demand: SilexiumPolicy) -> None:
+    from libreseed.silexium.keyring import ROLES, KeyId, require_standing
+
+    for role in ROLES:
+        said = signers[role.value]
+        stamped, key = said["stamped"], demand.keys.find(KeyId(said["key_id"]))
+        key.require_role(role, receipt.minimal.name)
+        require_standing(key, created_at=stamped, stamped_at=stamped, anchored_at=said["block_time"])
+        trusted = [tsa for tsa in demand.time.tsas if tsa.not_before <= stamped <= tsa.distrust_after]
+        if len({tsa.name for tsa in trusted} & set(said["authorities"])) < demand.time.tsa_threshold:
+            raise ProofRejected("silexium.tsa-quorum", f"too few of the authorities that stamped for the {role} count")
 
 
 def check_lines(rows: object) -> list[str]:

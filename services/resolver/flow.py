@@ -183,7 +183,7 @@ class _Run:
         return await self._still_good(receipt)
 
     async def _still_good(self, receipt: Receipt) -> Outcome:
-        if self.basis is None:
+        if self.basis is None and still_proven(receipt, self.options.policy):
             self.basis = attested_basis(receipt, self.options.policy)
         if self.basis is None:
             raise untrusted(self.options.request, [receipt.minimal.pubkey])

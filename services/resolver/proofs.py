@@ -21,7 +21,7 @@ from libreseed.adapters.resolving.store import Store
 from libreseed.errors import NotFound, ProofRejected
 from libreseed.ids import ReleaseId
 from libreseed.resolve.policy import Policy
-from libreseed.resolve.proofs import PROVEN, check_lines, unavailable
+from libreseed.resolve.proofs import PROVEN, check_lines, require_still, unavailable
 from libreseed.resolve.receipt import Receipt, parse_receipt
 from libreseed.resolve.request import Request
 
@@ -83,9 +83,12 @@ def _explained(wanted: bool) -> Iterator[None]:
 
 
 def still_proven(receipt: Receipt, policy: Policy) -> bool:
-    """Whether an installed release was proven under a log that the policy still trusts."""
-    logs = () if policy.silexium is None else policy.silexium.logs
-    return receipt.proofs.get("log") in {log.identity.name for log in logs}
+    """Whether what an installed release was proven by is enough for the policy of today."""
+    try:
+        require_still(receipt, policy)
+    except ProofRejected:
+        return False
+    return True
 
 
 def proven_before(store: Store, release: ReleaseId) -> list[str]:
@@ -100,11 +103,12 @@ def proven_before(store: Store, release: ReleaseId) -> list[str]:
 
 def require_no_conflict(receipt: Receipt, policy: Policy, store: Store) -> None:
     """Refuse what rests on a log that has since been proven to fork; raises ``silexium.fork``. Blocks."""
-    if policy.silexium is None or not still_proven(receipt, policy):
+    logs = () if policy.silexium is None else policy.silexium.logs
+    log = next((log.identity for log in logs if log.identity.name == receipt.proofs.get("log")), None)
+    if log is None:
         return
     from libreseed.adapters.silexium.trust_memory import TrustMemory
 
-    log = policy.silexium.find_log(receipt.proofs["log"]).identity
     if TrustMemory(store.root).conflict(log) is not None:
         message = f"{log.name} is proven to have forked; {receipt.minimal.release} was installed on its word"
         raise ProofRejected("silexium.fork", message, step=10)

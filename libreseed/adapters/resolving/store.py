@@ -23,7 +23,7 @@ from libreseed import limits
 from libreseed.adapters.files.durable import durable_write
 from libreseed.errors import LocalFault
 from libreseed.ids import PublicKey, ReleaseId, TorrentV2Hash
-from libreseed.resolve.floors import Floor, parse_floor
+from libreseed.resolve.floors import Floor, parse_floor, require_rise
 from libreseed.resolve.receipt import Receipt, parse_receipt
 
 __all__ = ["ReleaseLock", "Store", "Workspace", "store_root"]
@@ -155,7 +155,11 @@ class Store:
         return found
 
     def keep_floor(self, floor: Floor) -> None:
-        """Write a floor; the caller has checked that it does not fall."""
+        """Write a floor, which never falls, whatever its caller has read; raises ``floor.rollback`` or ``.conflict``.
+
+        Whoever waited for another process, or works offline without the release's lock, has read one that is old.
+        """
+        require_rise(self.floors(floor.release, (floor.publisher,)).get(floor.publisher), floor)
         durable_write(self._floor_path(floor.release, floor.publisher), floor.data)
 
     def _floor_path(self, release: ReleaseId, publisher: PublicKey) -> Path:
