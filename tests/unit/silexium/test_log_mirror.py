@@ -16,12 +16,14 @@ from libreseed.adapters.files import durable
 from libreseed.adapters.silexium.log_export import export_log
 from libreseed.adapters.silexium.log_folder import LogFolder
 from libreseed.errors import LibreSeedError, ProofRejected
+from libreseed.ids import Blake3Digest
 from libreseed.silexium.log_memory import parse_conflict
 from libreseed.silexium.log_path import BodyBundle, EntryBundle, parse_bodies, write_bodies
-from libreseed.silexium.merkle import BLAKE3_TREE
+from libreseed.silexium.merkle import BLAKE3_TREE, CompactRange
 from libreseed.silexium.quorum import Quorum
-from libreseed.silexium.tiles import Tile, write_entries
-from libreseed.silexium.tree_head import Checkpoint, Cosignature, NamedKey, SignedTreeHead
+from libreseed.silexium.tile_check import LogWalk
+from libreseed.silexium.tiles import Tile, TileTail, write_entries
+from libreseed.silexium.tree_head import Checkpoint, Cosignature, NamedKey, SignedTreeHead, TreeHead
 from tests.log_support import START, Source, checkpoint_of, entry, exported, files, grow, mirror_of, open_log
 from tests.silexium_support import LOG, LOG_KEY, WITNESS_KEYS, WITNESSES, private
 
@@ -393,3 +395,40 @@ def test_an_entry_by_itself_is_what_the_bundle_says(tmp_path: Path, good: Path) 
     mirror_of(tmp_path / "m").update(source, NOW)
     assert not any(path.startswith("entries/") for path in source.asked)
     assert (tmp_path / "m" / "entries" / "4").read_bytes() == entry(4)
+
+
+@pytest.mark.parametrize(("old", "size"), [(8, 20), (1, 2), (4, 8), (2, 1), (8, 7)])
+def test_a_fork_is_proven_from_any_size(tmp_path: Path, old: int, size: int) -> None:
+    """Also from a power of two, where a consistency proof leaves out the node that would show it."""
+    mirror = mirror_of(tmp_path / "m")
+    mirror.update(Source(exported(tmp_path / "log", [old])), NOW)
+    with refused("silexium.fork"):
+        mirror.update(Source(exported(tmp_path / "fork", [size], branch="b")), NOW)
+
+
+def test_a_forged_tile_above_a_forged_entry_is_refused() -> None:
+    """In a log so large that a whole tile of level 1 is not at its edge: the tile above it vouches for it."""
+    size = 65536 + 300
+    entries = [b"%d" % number for number in range(size)]
+    rows: dict[tuple[int, int], bytes] = {}
+    tail = TileTail(lambda tile: rows[tile.level, tile.index], 0)
+    rows |= tail.append([blake3(data).digest() for data in entries])
+    head = TreeHead(LOG.name, size, Blake3Digest(tail.range.root))
+
+    def walk(rows: dict[tuple[int, int], bytes]) -> LogWalk:
+        found = LogWalk(lambda tile: rows[tile.level, tile.index], 0, head)
+        found.edge()
+        assert [tile.level for tile, _ in found.tiles()] == [2, 1, 1]
+        return found
+
+    bundles = walk(rows).bundles()
+    assert len(bundles) == 258
+    assert walk(rows).entries(bundles[3], write_bodies(entries[768:1024])).entries == entries[768:1024]
+    forged = [*entries[768:1023], b"forged"]
+    leaves = CompactRange()
+    leaves.extend(blake3(data).digest() for data in forged)
+    lie = rows[1, 0][: 32 * 3] + leaves.root + rows[1, 0][32 * 4 :]
+    with refused("silexium.tile"):
+        walk({**rows, (1, 0): lie})
+    with refused("silexium.entry"):
+        walk(rows).entries(bundles[3], write_bodies(forged))
