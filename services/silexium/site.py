@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 CONFIG_NAME = "silexium.toml"
+_BEGIN = "give --config F, or make a server's folder with 'libreseed-silexium init'"
 _SERVICES = 8  # of a kind, the format's bound on stamps
 _YEAR = 366 * 86400.0
 
@@ -196,7 +197,7 @@ class Site:
         from libreseed.silexium.tree_head import NamedKey
 
         if self.origin is None:
-            raise UsageFault("config.value", "origin is not set: the log has no name")
+            raise UsageFault("config.value", f"origin is not set: the log has no name; {_BEGIN}")
         return NamedKey(self.origin, read_key_file(_required(self.log_key, "log-key")).public)
 
     def server_public(self) -> PublicKey:
@@ -250,5 +251,5 @@ def _config_path(given: str | None) -> Path | None:
 
 def _required(path: Path | None, name: str) -> Path:
     if path is None:
-        raise UsageFault("config.value", f"{name} is not set")
+        raise UsageFault("config.value", f"{name} is not set; {_BEGIN}")
     return path
