@@ -14,22 +14,19 @@ import trio
 
 from libreseed.adapters.command.console import Report
 from libreseed.adapters.command.settings import endpoint, seconds
-from libreseed.errors import LibreSeedError, TransportFault, UsageFault
+from libreseed.errors import LibreSeedError, UsageFault
 
 from .commands import Commands
+from .log_source import add_source_flags, fetch_from, open_source
 from .log_trust import add_log_flags, named_logs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from libreseed.adapters.silexium.log_mirror import LogMirror, Mirrored
     from libreseed.adapters.silexium.proof_source import ProofSource
 
 __all__ = ["add_parser"]
 
 _LOG = logging.getLogger("libreseed.silexium.mirror")
-_AT_ONCE = 8  # requests
-_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before a request is made again
 _PROVEN_AGAINST_THE_LOG = "silexium.fork"
 
 
@@ -46,12 +43,11 @@ def add_parser(commands: Commands) -> None:
         "  libreseed-silexium mirror https://log.example --out /srv/log --policy policy.toml \\\n"
         "    --serve 0.0.0.0:8441 --every 60",
     )
-    parser.add_argument("source", metavar="SOURCE", help="an http(s) URL or a folder")
+    add_source_flags(parser)
     parser.add_argument("--out", required=True, metavar="DIR", help="the mirror's folder")
     add_log_flags(parser)
     parser.add_argument("--serve", metavar="H:P", help="serve DIR until a signal (port 0: the system chooses)")
     parser.add_argument("--every", metavar="S", help="with --serve: look for news every S seconds")
-    parser.add_argument("--ca-file", metavar="F", help="authorities for https, in place of the system's")
     parser.set_defaults(handler=_mirror)
 
 
@@ -79,7 +75,7 @@ async def _once(arguments: argparse.Namespace, mirror: LogMirror) -> Mirrored:
     done: Mirrored | None = None
     async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
         await nursery.start(stop_on_signal, nursery.cancel_scope)
-        done = await _update(mirror, await _open(arguments, stack))
+        done = await _update(mirror, await open_source(arguments, stack))
         nursery.cancel_scope.cancel()
     if done is None:
         raise KeyboardInterrupt
@@ -96,7 +92,7 @@ async def _serve(arguments: argparse.Namespace, mirror: LogMirror) -> None:
     every = None if arguments.every is None else seconds(arguments.every)
     async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
         await nursery.start(stop_on_signal, nursery.cancel_scope)
-        source = await _open(arguments, stack)
+        source = await open_source(arguments, stack)
         _tell(await _update(mirror, source))
         options = HttpServerOptions(host=place.host, port=place.port)
         urls = await nursery.start(partial(serve, folder_app(mirror.folder), options))
@@ -117,64 +113,12 @@ async def _follow(mirror: LogMirror, source: ProofSource, every: float) -> None:
             _LOG.log(level, "%s [%s]", "; ".join((error.message, *error.details)), error.reason)
 
 
-async def _open(arguments: argparse.Namespace, stack: AsyncExitStack) -> ProofSource:
-    from libreseed.adapters.http.client import HttpClient, HttpClientOptions
-    from libreseed.adapters.silexium.proof_source import FolderSource, HttpSource, is_url
-
-    if not is_url(arguments.source):
-        return FolderSource(Path(arguments.source))
-    ca_file = None if arguments.ca_file is None else Path(arguments.ca_file)
-    client = await stack.enter_async_context(HttpClient(HttpClientOptions(ca_file=ca_file)))
-    return HttpSource(client, arguments.source)
-
-
 async def _update(mirror: LogMirror, source: ProofSource) -> Mirrored:
     """One update, in a thread that asks this loop for files."""
     from .office import wall_clock
 
-    def fetch(paths: Sequence[str], most: int) -> list[bytes | None]:
-        return trio.from_thread.run(_get_all, source, paths, most)
-
-    work = partial(mirror.update, fetch, wall_clock(), source=source.name)
+    work = partial(mirror.update, fetch_from(source), wall_clock(), source=source.name)
     return await trio.to_thread.run_sync(work)
-
-
-async def _get_all(source: ProofSource, paths: Sequence[str], most: int) -> list[bytes | None]:
-    if len(paths) == 1:
-        return [await _get(source, paths[0], most)]
-    found: list[bytes | None] = [None] * len(paths)
-    limiter = trio.CapacityLimiter(_AT_ONCE)
-
-    async def get(number: int, path: str) -> None:
-        async with limiter:
-            found[number] = await _get(source, path, most)
-
-    try:
-        async with trio.open_nursery() as nursery:
-            for number, path in enumerate(paths):
-                nursery.start_soon(get, number, path)
-    except BaseExceptionGroup as group:
-        raise _first(group) from group
-    return found
-
-
-async def _get(source: ProofSource, path: str, most: int) -> bytes | None:
-    """One file; a server that is asked too often, or is slow, is given time."""
-    for pause in _PAUSES:
-        try:
-            return await source.get(path, most)
-        except TransportFault as error:
-            if error.reason != "http.timeout" and error.evidence.get("status") not in (429, 503):
-                raise
-        await trio.sleep(pause)
-    return await source.get(path, most)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """One of the failures of requests that were made at once: a fault if there is any, else the cancellation."""
-    faults, rest = group.split(LibreSeedError)
-    inner: BaseException = (faults or rest or group).exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
 def _tell(done: Mirrored) -> None:

@@ -17,7 +17,7 @@ from libreseed.adapters.http.server import HttpServerOptions, serve
 from libreseed.adapters.silexium.log_folder import LogFolder
 from libreseed.adapters.silexium.log_site import folder_app
 from libreseed.errors import TransportFault
-from services.silexium.mirror import _get, _get_all
+from services.silexium.log_source import get, get_all
 from tests.log_support import exported
 from tests.silexium_support import LOG
 
@@ -44,21 +44,21 @@ class Busy:
 @pytest.mark.parametrize(("reason", "status"), [("http.status", 429), ("http.status", 503), ("http.timeout", 0)])
 async def test_a_busy_source_is_given_time(autojump_clock: trio.testing.MockClock, reason: str, status: int) -> None:
     source = Busy(3, reason, status)
-    assert await _get(source, "a", 10) == b"a"
+    assert await get(source, "a", 10) == b"a"
     assert trio.current_time() == pytest.approx(7.0)
-    assert await _get_all(Busy(2), ["a", "b", "c"], 10) == [b"a", b"b", b"c"]
+    assert await get_all(Busy(2), ["a", "b", "c"], 10) == [b"a", b"b", b"c"]
 
 
 async def test_a_source_that_stays_busy_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
     with pytest.raises(TransportFault):
-        await _get(Busy(99), "a", 10)
+        await get(Busy(99), "a", 10)
 
 
 @pytest.mark.parametrize(("reason", "status"), [("http.status", 500), ("http.too-large", 0), ("http.unreachable", 0)])
 async def test_what_waiting_does_not_heal_is_told_at_once(reason: str, status: int) -> None:
     source = Busy(1, reason, status)
     with pytest.raises(TransportFault) as error:
-        await _get_all(source, ["a", "b"], 10)
+        await get_all(source, ["a", "b"], 10)
     assert error.value is source.fault and len(source.asked) <= 2
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from blake3 import blake3
@@ -23,11 +23,20 @@ from blake3 import blake3
 from libreseed import limits, wire
 from libreseed.adapters.files.bounded_file import read_bounded
 from libreseed.adapters.files.durable import durable_write
+from libreseed.adapters.silexium.log_fetch import (
+    BUNDLES_AT_ONCE,
+    Fetch,
+    fetch_bodies,
+    fetch_file,
+    fetch_tile,
+    forked,
+    proof_of_growth,
+    verified_checkpoint,
+)
 from libreseed.adapters.silexium.log_folder import LogFolder
 from libreseed.errors import NotFound, ProofRejected
 from libreseed.silexium.instants import format_instant
 from libreseed.silexium.log_memory import (
-    ConsistencyProof,
     HeadConflict,
     LogMemory,
     parse_memory,
@@ -35,22 +44,18 @@ from libreseed.silexium.log_memory import (
     require_clock,
 )
 from libreseed.silexium.log_path import CHECKPOINT_PATH, BodyBundle, EntryBundle
-from libreseed.silexium.log_proofs import prefix_proof, prefix_root
+from libreseed.silexium.log_proofs import prefix_proof
 from libreseed.silexium.merkle import CompactRange
 from libreseed.silexium.tile_check import LogWalk, VerifiedBundle
-from libreseed.silexium.tiles import HASH_BYTES, Tile, TileNodes
+from libreseed.silexium.tiles import Tile, TileNodes
 from libreseed.silexium.tree_head import Checkpoint, SignedTreeHead, parse_checkpoint
 from libreseed.silexium.trust_policy import TrustedLog
 
-__all__ = ["Fetch", "LogMirror", "Mirrored"]
+__all__ = ["LogMirror", "Mirrored"]
 
 _MEMORY = "memory.json"
 _EVIDENCE = "evidence"
-_AT_ONCE = 8  # bundles asked for together
 _COMMITTED = 256  # bundles between two syncs
-
-# The files at some paths (None for one that is not there), each of at most so many bytes.
-Fetch = Callable[[Sequence[str], int], list[bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,8 @@ class LogMirror:
         with self.folder.locked():
             memory = self.memory()
             require_clock(memory, now)
-            data = _one(fetch, CHECKPOINT_PATH, limits.NOTE_BYTES)
-            checkpoint = self._checkpoint(data, now)
+            data = fetch_file(fetch, CHECKPOINT_PATH, limits.NOTE_BYTES)
+            checkpoint = verified_checkpoint(data, self.log, now)
             try:
                 return self._update(fetch, now, memory, checkpoint, data)
             except ProofRejected as error:
@@ -93,25 +98,16 @@ class LogMirror:
             return None
         return parse_memory(data, self.log.identity)
 
-    def _checkpoint(self, data: bytes, now: int) -> Checkpoint:
-        checkpoint = parse_checkpoint(data, self.log.identity, self.log.witnesses.witnesses())
-        self.log.witnesses.require({cosignature.signer.key for cosignature in checkpoint.cosignatures})
-        age = now - checkpoint.sth.timestamp
-        if self.log.max_head_age is not None and age > self.log.max_head_age:
-            message = f"the head is {age} seconds old, more than the {self.log.max_head_age} that the policy allows"
-            raise ProofRejected("silexium.stale", message, evidence={"sth": checkpoint.sth.members()})
-        return checkpoint
-
     def _update(
         self, fetch: Fetch, now: int, memory: LogMemory | None, checkpoint: Checkpoint, data: bytes
     ) -> Mirrored:
         sth, old = checkpoint.sth, 0 if memory is None else memory.head.size
         if memory is not None and memory.conflict is None and sth.size < old:
             raise self._older(memory, sth)
-        walk = LogWalk(lambda tile: _fetch_tile(fetch, tile), old, sth.head)
+        walk = LogWalk(lambda tile: fetch_tile(fetch, tile), old, sth.head)
         if sth.size > old:
             walk.edge()
-        learned = receive_head(memory, sth, now=now, proof=_growth(memory, sth, walk))
+        learned = receive_head(memory, sth, now=now, proof=proof_of_growth(memory, sth, walk))
         kept = self._take(fetch, walk) if sth.size > old else 0
         if memory is not None and learned.head.timestamp > sth.timestamp:
             return Mirrored(old, Checkpoint(learned.head))  # an older signature of the same tree: ours stays
@@ -139,10 +135,10 @@ class LogMirror:
     def _bundles(self, fetch: Fetch, walk: LogWalk) -> Iterator[tuple[VerifiedBundle, bool]]:
         """Every new bundle, verified, and whether an earlier run had left it."""
         places = iter(walk.bundles())
-        while batch := list(itertools.islice(places, _AT_ONCE)):
+        while batch := list(itertools.islice(places, BUNDLES_AT_ONCE)):
             found = {place: self._left(walk, place) for place in batch}
             missing = [place for place, bundle in found.items() if bundle is None]
-            fetched = dict(zip(missing, self._fetch_bodies(fetch, missing), strict=True))
+            fetched = dict(zip(missing, fetch_bodies(fetch, missing), strict=True))
             for place in batch:
                 here = found[place]
                 yield (walk.entries(place, fetched[place]), False) if here is None else (here, True)
@@ -154,18 +150,12 @@ class LogMirror:
         except (NotFound, ProofRejected):
             return None
 
-    def _fetch_bodies(self, fetch: Fetch, places: Sequence[BodyBundle]) -> list[bytes]:
-        if not places:
-            return []
-        found = fetch([place.path for place in places], limits.LOG_FILE_BYTES)
-        return [_cut(fetch, place) if data is None else data for place, data in zip(places, found, strict=True)]
-
     def _older(self, memory: LogMemory, sth: SignedTreeHead) -> ProofRejected:
         """A head smaller than the one remembered: the beginning of what is here, or proof of a fork."""
         head = memory.head
         nodes = TileNodes(lambda tile: self._own_tile(tile, head.size), head.size)
         if sth.size and CompactRange.from_nodes(nodes.node, sth.size).root != sth.root.raw:
-            return _forked(HeadConflict(sth, head, tuple(prefix_proof(nodes.node, sth.size, head.size))))
+            return forked(HeadConflict(sth, head, tuple(prefix_proof(nodes.node, sth.size, head.size))))
         message = f"the log shows {sth.size} entries, an old head: this mirror has {head.size}"
         evidence = {"small": sth.members(), "large": head.members()}
         return ProofRejected("silexium.rollback", message, evidence=evidence)
@@ -192,59 +182,3 @@ class LogMirror:
             members = replace(known, conflict=conflict).members()
             durable_write(self.folder.state / _MEMORY, wire.canonical(members))
         return str(path)
-
-
-def _growth(memory: LogMemory | None, sth: SignedTreeHead, walk: LogWalk) -> ConsistencyProof | None:
-    """The proof that ``sth`` extends what is remembered; raises ``silexium.fork`` when its own tiles prove the
-    opposite, ``silexium.tile`` when they prove nothing."""
-    if memory is None or memory.conflict is not None or not 0 < memory.head.size < sth.size:
-        return None
-    nodes = walk.prefix()
-    try:
-        root = prefix_root(walk.old, sth.size, sth.root.raw, nodes)
-    except ProofRejected as error:
-        message = f"the tiles between {walk.old} and {sth.size} entries do not lead to the signed root"
-        raise ProofRejected("silexium.tile", message, evidence=error.evidence) from error
-    if root != memory.head.root.raw:
-        raise _forked(HeadConflict(memory.head, sth, nodes))
-    hashes = nodes[1:] if walk.old & (walk.old - 1) == 0 else nodes
-    return ConsistencyProof(walk.old, sth.size, hashes)
-
-
-def _forked(conflict: HeadConflict) -> ProofRejected:
-    message = f"{conflict.first.head.origin} has signed two logs: heads of {conflict.first.size} and "
-    message += f"{conflict.second.size} entries do not fit"
-    return ProofRejected("silexium.fork", message, evidence={"conflict": conflict, **conflict.members()})
-
-
-def _fetch_tile(fetch: Fetch, tile: Tile) -> bytes:
-    """A tile, or where a partial one is gone already, the front of the full one."""
-    (data,) = fetch([tile.path], HASH_BYTES * limits.TILE_WIDTH)
-    if data is None and not tile.full:
-        return _one(fetch, Tile(tile.level, tile.index).path, HASH_BYTES * limits.TILE_WIDTH)[: HASH_BYTES * tile.width]
-    return _there(data, tile.path)
-
-
-def _cut(fetch: Fetch, place: BodyBundle) -> bytes:
-    """The front of a full bundle in the place of a partial one that is gone already."""
-    if place.width == limits.TILE_WIDTH:
-        raise _missing(place.path)
-    data = _one(fetch, BodyBundle(place.index).path, limits.LOG_FILE_BYTES)
-    at = 0
-    for _ in range(place.width):
-        at += 2 + int.from_bytes(data[at : at + 2], "big")
-    return data[:at]
-
-
-def _one(fetch: Fetch, path: str, most: int) -> bytes:
-    return _there(fetch([path], most)[0], path)
-
-
-def _there(data: bytes | None, path: str) -> bytes:
-    if data is None:
-        raise _missing(path)
-    return data
-
-
-def _missing(path: str) -> NotFound:
-    return NotFound("notfound.log", f"the source does not have {path}")
