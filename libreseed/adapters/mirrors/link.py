@@ -79,6 +79,14 @@ class Link:
             raise
         return link
 
+    @property
+    def peer(self) -> str:
+        """The address at the other end."""
+        try:
+            return str(self._sock.getpeername()[0])
+        except OSError as error:
+            raise TransportFault("http.cut-off", f"{self.name} broke off: {error}") from error
+
     def close(self) -> None:
         """End it."""
         self._sock.close()

@@ -17,8 +17,8 @@ from libreseed.errors import TransportFault
 __all__ = ["Pump"]
 
 _CHUNK = limits.CHUNK_BYTES
-_BATCH_CHUNKS = 204  # about 1 MiB: what is judged at once at most; and a quarter of the request, so that
-_BATCH_LEAST = 4  # the rest of one that comes wrong need not be read
+_BATCH_CHUNKS = 410  # about 2 MiB: what is judged at once at most
+_BATCH_LEAST = 4
 _PAUSE_S = 0.02  # without a byte, after which what is here is judged
 
 Judge = Callable[[range, memoryview], bytearray]
@@ -28,10 +28,11 @@ Tell = Callable[[range, bytearray], None]
 class Pump:
     """Carries the chunks ``chunks`` (``length`` bytes) of the answer on ``link``.
 
+    It is judged in so many ``portions`` at least, so that the rest of one that comes wrong need not be read.
     ``judge`` hashes and writes a run of chunks; ``tell`` hears what it found. Both are called in the thread.
     """
 
-    def __init__(self, link: Link, chunks: range, length: int, *, judge: Judge, tell: Tell) -> None:
+    def __init__(self, link: Link, chunks: range, length: int, *, portions: int, judge: Judge, tell: Tell) -> None:
         self.received = 0
         self.ended = False  # set by the trio thread once :meth:`run` is through
         self._link = link
@@ -39,7 +40,7 @@ class Pump:
         self._left = length
         self._judge = judge
         self._tell = tell
-        size = min(_BATCH_CHUNKS, max(_BATCH_LEAST, len(chunks) // 4)) * _CHUNK
+        size = min(_BATCH_CHUNKS, max(_BATCH_LEAST, len(chunks) // portions)) * _CHUNK
         self._memory = memoryview(bytearray(min(size, length)))
         self._filled = 0
         self._stopped = False

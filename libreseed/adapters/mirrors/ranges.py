@@ -87,7 +87,7 @@ class Ranges:
             try:
                 location = headers.get("location")
                 if status in _REDIRECTS and location is not None:
-                    target, address = await self._led_to(target, address, location, hops)
+                    target, address = await self._led_to(target, link.peer, location, hops)
                     continue
                 self._led[url] = target, address
                 yield link, target, status, headers
@@ -100,18 +100,25 @@ class Ranges:
                     link.close()
         raise AssertionError("next_hop ends it")
 
-    async def _led_to(self, origin: WebUrl, address: str | None, location: str, hops: int) -> tuple[WebUrl, str | None]:
+    async def _led_to(self, origin: WebUrl, peer: str, location: str, hops: int) -> tuple[WebUrl, str | None]:
+        """Where the answer of ``peer`` leads, and at which address that is looked for.
+
+        A host that redirects to itself is looked for where it has just answered, not where its name leads by now.
+        """
         import httpx
 
-        from libreseed.adapters.http.redirects import next_hop
+        from libreseed.adapters.http.redirects import literal_address, next_hop
 
         try:
             target = WebUrl.parse(str(next_hop(httpx.URL(str(origin)), location, hops)))
         except UsageFault as error:
             raise TransportFault("http.redirect", f"{origin.host} redirects to no URL that can be used") from error
-        if target.host != origin.host and not self._allow_private:
-            address = await public_address(target, by_proxy=proxy_for(target) is not None)
-        return target, address
+        by_proxy = proxy_for(target) is not None
+        if self._allow_private:
+            return target, None
+        if target.host == origin.host:
+            return target, None if by_proxy or literal_address(target.host) else peer
+        return target, await public_address(target, by_proxy=by_proxy)
 
     def _context(self, url: WebUrl) -> ssl.SSLContext | None:
         if url.scheme != "https":

@@ -106,7 +106,8 @@ class MirrorSource:
         def tell(chunks: range, flags: bytearray) -> None:
             token.run_sync_soon(send.send_nowait, (chunks, flags))
 
-        pump = Pump(link, ask.chunks, length, judge=judge, tell=tell)
+        portions = 2 if ask.mirror.clean and ask.mirror.good > limits.MIRROR_TRIED_CHUNKS else 4
+        pump = Pump(link, ask.chunks, length, portions=portions, judge=judge, tell=tell)
         fault: TransportFault | None = None
         async with trio.open_nursery() as nursery, send:
             nursery.start_soon(self._hear, work, carry, receive)
