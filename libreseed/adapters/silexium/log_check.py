@@ -20,6 +20,7 @@ from libreseed.adapters.silexium.log_store import LogStore
 from libreseed.errors import LibreSeedError, LocalFault
 from libreseed.ids import Blake3Digest, PublicKey, Signature
 from libreseed.silexium.merkle import CompactRange
+from libreseed.silexium.tile_groups import group_roots
 from libreseed.silexium.tiles import HASH_BYTES
 from libreseed.silexium.tree_head import Cosignature, NamedKey, SignedTreeHead, TreeHead
 
@@ -155,8 +156,8 @@ class _Check:
             row.clear()
 
     def _tile(self, level: int, index: int, data: bytes) -> None:
-        query = "SELECT hashes FROM log_tiles WHERE level = ? AND idx = ?"
-        if self._connection.execute(query, (level, index)).fetchone() != (data,):
+        query = "SELECT hashes, groups FROM log_tiles WHERE level = ? AND idx = ?"
+        if self._connection.execute(query, (level, index)).fetchone() != (data, group_roots(data)):
             self.faults.append(f"tile {level}/{index} is not what the entries make")
 
     def _root_within(self, tree: CompactRange, hashes: Sequence[bytes], size: int) -> None:

@@ -2,7 +2,8 @@
 
 ``log_identity`` has one row: whose log it is. The last entry of every transaction carries the root of the tree up to
 it, so the last entry of all says the log's size and root. Tiles of level 0 are stored once they are full (what is newer
-is in the entries), those above as they grow. Specification: ``silexium-log.md``, 1.
+is in the entries), those above as they grow; ``groups`` are the roots of a tile's complete groups of 16.
+Specification: ``silexium-log.md``, 1.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ LOG_SCHEMA = Schema(
             CREATE TABLE log_index_recent(
               entry_key INTEGER NOT NULL, idx INTEGER NOT NULL, PRIMARY KEY(entry_key, idx)) STRICT, WITHOUT ROWID;
             CREATE TABLE log_tiles(
-              level INTEGER NOT NULL, idx INTEGER NOT NULL, hashes BLOB NOT NULL, PRIMARY KEY(level, idx)) STRICT;
+              level INTEGER NOT NULL, idx INTEGER NOT NULL, hashes BLOB NOT NULL, groups BLOB NOT NULL,
+              PRIMARY KEY(level, idx)) STRICT;
             CREATE TABLE log_sth(
               size INTEGER PRIMARY KEY, root BLOB NOT NULL, timestamp INTEGER NOT NULL, signature BLOB NOT NULL,
               key BLOB NOT NULL) STRICT;

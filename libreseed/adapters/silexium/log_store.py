@@ -32,6 +32,7 @@ from libreseed.silexium.log_memory import ConsistencyProof
 from libreseed.silexium.log_path import BodyBundle, EntryFile, LogPath, parse_log_path, write_bodies
 from libreseed.silexium.log_proofs import consistency_proof, inclusion_proof, prefix_proof
 from libreseed.silexium.merkle import BLAKE3_TREE, CompactRange
+from libreseed.silexium.tile_groups import GroupedNodes, group_roots
 from libreseed.silexium.tiles import HASH_BYTES, Tile, TileNodes, TileTail, write_entries
 from libreseed.silexium.tree_head import Checkpoint, Cosignature, NamedKey, SignedTreeHead, TreeHead
 
@@ -57,7 +58,7 @@ class LogStore:
         self.identity = identity
         self.high_water = HighWater(database.path, identity)
         self._tail: tuple[_State, TileTail] | None = None  # owned by who is in a writing transaction
-        self._trees: OrderedDict[int, TileNodes] = OrderedDict()
+        self._trees: OrderedDict[int, GroupedNodes] = OrderedDict()
         self._trees_lock = threading.Lock()
         self._size = 0  # at least
         with database.read() as connection:
@@ -113,8 +114,9 @@ class LogStore:
         state = _State(tail.range.size, tail.range.root)
         rows = [(tile, row) for tile, row in changed.items() if tile[0] or len(row) == _TILE_BYTES]
         for (level, index), row in rows:
-            query = "INSERT INTO log_tiles VALUES(?, ?, ?) ON CONFLICT DO UPDATE SET hashes = excluded.hashes"
-            connection.execute(query, (level, index, row))
+            query = "INSERT INTO log_tiles VALUES(?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            query += "hashes = excluded.hashes, groups = excluded.groups"
+            connection.execute(query, (level, index, row, group_roots(row)))
         indices = range(state.size - len(texts), state.size)
         roots = chain(repeat(None, len(texts) - 1), (state.root,))
         found = zip(indices, hashes, texts, roots, strict=True)
@@ -311,19 +313,24 @@ class LogStore:
                 message = f"the log has this entry already, at {index}"
                 raise ProofRejected("silexium.logged", message, evidence={"index": index, "entry_hash": digest.hex()})
 
-    def _tree(self, size: int) -> TileNodes:
+    def _tree(self, size: int) -> GroupedNodes:
         """Nodes of the log at ``size``, with those computed before; the caller holds ``_trees_lock``."""
         nodes = self._trees.get(size)
         if nodes is None:
-            nodes = self._trees[size] = TileNodes(self._read_tile, size, cached_tiles=limits.LOG_CACHED_TILES)
+            nodes = self._trees[size] = GroupedNodes(self._read_grouped, size, limits.LOG_CACHED_TILES)
             if len(self._trees) > _TREES:
                 self._trees.popitem(last=False)
         self._trees.move_to_end(size)
         return nodes
 
-    def _read_tile(self, tile: Tile) -> bytes:
+    def _read_grouped(self, tile: Tile) -> tuple[bytes, bytes]:
+        query = "SELECT hashes, groups FROM log_tiles WHERE level = ? AND idx = ?"
         with self.database.read() as connection:
-            return _tile(connection, tile)
+            row = connection.execute(query, (tile.level, tile.index)).fetchone()
+            if row is not None and len(row[0]) == HASH_BYTES * tile.width:
+                return row[0], row[1]
+            hashes = _tile(connection, tile)  # a partial one that is not stored, or has grown since
+        return hashes, group_roots(hashes)
 
     @staticmethod
     def root_in(connection: sqlite3.Connection, size: int) -> bytes:

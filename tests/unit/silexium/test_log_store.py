@@ -57,10 +57,14 @@ def test_any_division_into_batches_makes_the_same_log(tmp_path: Path) -> None:
 def test_proofs_out_of_the_database_verify_for_every_entry_and_size(tmp_path: Path) -> None:
     with open_log(tmp_path / "log.db") as store:
         head = grow(store, 600)
-        for index in (0, 1, 255, 256, 511, 512, 599):
+        for index in range(600):
             proof = store.inclusion(index, 600)
             verify_inclusion(index, 600, blake3(entry(index)).digest(), proof, head.root.raw)
-        for old in (1, 2, 255, 256, 257, 512, 599, 600):
+        for size in (1, 2, 15, 16, 17, 31, 33, 255, 256, 257, 512, 513, 599):
+            for index in {0, size // 2, size - 1}:
+                digest = blake3(entry(index)).digest()
+                verify_inclusion(index, size, digest, store.inclusion(index, size), store.root_at(size))
+        for old in (*range(1, 40), *range(240, 300), 511, 512, 513, 599, 600):
             root = store.root_at(old)
             assert root == tree_root(hashes(old))
             verify_consistency(old, 600, root, head.root.raw, store.consistency(old, 600).hashes)
@@ -325,8 +329,9 @@ def test_recovery_takes_nothing_that_the_log_has_not_signed(tmp_path: Path) -> N
         ("DELETE FROM log_entries WHERE idx = 599", "the entries make a log of 599"),
         ("UPDATE log_tiles SET hashes = zeroblob(8192) WHERE level = 0 AND idx = 1", "tile 0/1 is not what"),
         ("UPDATE log_tiles SET hashes = zeroblob(64) WHERE level = 1", "tile 1/0 is not what"),
+        ("UPDATE log_tiles SET groups = zeroblob(512) WHERE level = 0 AND idx = 1", "tile 0/1 is not what"),
         ("DELETE FROM log_tiles WHERE level = 0 AND idx = 0", "tile 0/0 is not what"),
-        ("INSERT INTO log_tiles VALUES(5, 5, x'00')", "there are not 3 tiles"),
+        ("INSERT INTO log_tiles VALUES(5, 5, x'00', x'00')", "there are not 3 tiles"),
         ("DELETE FROM log_index_recent WHERE idx = 5", "entry 5 is not in the index"),
         ("INSERT INTO log_index VALUES(1, 1)", "the index has more"),
         ("UPDATE log_entries SET root = zeroblob(32) WHERE idx = 599", "the entries make a log of 600"),
