@@ -28,7 +28,7 @@ import trio
 import libreseed
 from libreseed import limits
 from libreseed.adapters.http.outgoing import client_tls, no_authority, proxy_for, public_address
-from libreseed.adapters.http.redirects import next_hop, parse_url
+from libreseed.adapters.http.redirects import literal_address, next_hop, parse_url
 from libreseed.errors import LibreSeedError, NotFound, TransportFault, UsageFault
 
 __all__ = ["HttpAnswer", "HttpClient", "HttpClientOptions", "HttpStream"]
@@ -201,15 +201,21 @@ class HttpClient:
                 if response.status_code not in _REDIRECTS or location is None:
                     yield response
                     return
+                answered_at = _answered_at(response)
             origin, url = url, next_hop(url, location, hops)
-            pinned = pinned if url.host == origin.host else await self._pin(url)
+            pinned = await self._pin(url, answered_at if url.host == origin.host else None)
         raise AssertionError("next_hop ends it")
 
-    async def _pin(self, url: httpx.URL) -> str | None:
-        """The address to connect to for a redirect to ``url``'s host; None leaves it to the system, or to a proxy."""
+    async def _pin(self, url: httpx.URL, answered_at: str | None) -> str | None:
+        """The address to connect to for a redirect to ``url``'s host; None leaves it to the system, or to a proxy.
+
+        A host that redirects to itself is looked for where it has just answered, not where its name leads by now.
+        """
         if self._options.allow_private:
             return None
         by_proxy = self._options.use_proxies and proxy_for(url) is not None
+        if answered_at is not None:
+            return None if by_proxy or literal_address(url.host) else answered_at
         return await public_address(url, by_proxy=by_proxy)
 
     @asynccontextmanager
@@ -245,6 +251,12 @@ class HttpClient:
             raise TransportFault("http.timeout", message) from error
         except (httpx.TransportError, httpx.StreamError) as error:
             raise _translated(url, error) from error
+
+
+def _answered_at(response: httpx.Response) -> str | None:
+    stream = response.extensions.get("network_stream")
+    address = stream.get_extra_info("server_addr") if stream is not None else None
+    return str(address[0]) if address and "%" not in address[0] else None  # a link-local one is of one interface
 
 
 def _stream_of(response: httpx.Response, url: str, most: int) -> HttpStream:

@@ -10,7 +10,7 @@ differently the second time gains nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 import httpx
 
@@ -19,6 +19,9 @@ from libreseed.adapters.http.weburl import WebUrl
 from libreseed.errors import TransportFault, UsageFault
 
 __all__ = ["literal_address", "next_hop", "parse_base_url", "parse_url", "refuse_private"]
+
+# NAT64 (RFC 6052, 8215) and IPv4-compatible addresses.
+_IPV4_AT_THE_END = tuple(map(IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")))
 
 
 def parse_url(text: str) -> httpx.URL:
@@ -64,10 +67,28 @@ def refuse_private(url: httpx.URL | WebUrl, addresses: Iterable[str]) -> None:
     """Raise ``http.redirect`` if any of ``addresses`` is not a public one."""
     for address in addresses:
         parsed = ip_address(address.partition("%")[0])
-        if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
-            parsed = parsed.ipv4_mapped
-        if not parsed.is_global or parsed.is_multicast:
+        if not all(_is_public(each) for each in _reached(parsed)):
             raise _refused(url, f"it redirects to {url.host}, which is the private address {address}")
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    if isinstance(address, IPv6Address) and address.is_site_local:  # fec0::/10, withdrawn and still routed within sites
+        return False
+    return address.is_global and not address.is_multicast
+
+
+def _reached(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
+    """What may answer at ``address``: itself, or the IPv4 address in it that a translator or tunnel leads to."""
+    if isinstance(address, IPv4Address):
+        return [address]
+    if address.ipv4_mapped is not None:
+        return [address.ipv4_mapped]
+    reached: list[IPv4Address | IPv6Address] = [address]
+    if address.sixtofour is not None:
+        reached.append(address.sixtofour)
+    if any(address in network for network in _IPV4_AT_THE_END):
+        reached.append(IPv4Address(int(address) & 0xFFFFFFFF))
+    return reached
 
 
 def literal_address(host: str) -> str | None:
