@@ -34,6 +34,7 @@ class SpotCheck:
         self._meter = meter
         self._draw = draw or random.Random()  # noqa: S311  # which chunks is no secret
         self._given: dict[str, int] = {}
+        self._meetings: dict[str, int] = {}
         self._alarmed: dict[str, float] = {}  # when each release was last checked because of a look
 
     async def run(self) -> None:
@@ -47,19 +48,23 @@ class SpotCheck:
         for holding in list(self._library.holdings.values()):
             if holding.state == "seeding" and not holding.busy.locked() and await self._has_given(holding):
                 await self._look(holding)
-        for memory in (self._given, self._alarmed):
+        for memory in (self._given, self._meetings, self._alarmed):
             for key in memory.keys() - self._library.holdings.keys():
                 del memory[key]
 
     async def _has_given(self, holding: Holding) -> bool:
-        if holding.torrent is None:
+        torrent = holding.torrent
+        if torrent is None:
             return False
+        before, self._meetings[holding.key] = self._meetings.get(holding.key, 0), torrent.meetings
+        if before == torrent.meetings and not torrent.connected:
+            return False  # nobody was there: thousands of idle releases cost nothing
         try:
-            uploaded = (await holding.torrent.status()).uploaded
+            uploaded = (await torrent.status()).uploaded
         except trio.ClosedResourceError:
             return False
-        before, self._given[holding.key] = self._given.get(holding.key, 0), uploaded
-        return uploaded > before
+        given, self._given[holding.key] = self._given.get(holding.key, 0), uploaded
+        return uploaded > given
 
     async def _look(self, holding: Holding) -> None:
         known, now = holding.stored, trio.current_time()

@@ -240,7 +240,8 @@ async def test_torrent_that_contradicts_itself_is_the_publishers_fault(sample: S
     metainfo = lt.bencode(torrent_file)
     async with session("127.0.0.1") as a, session("127.0.0.2") as b:
         a.seed(metainfo, sample.folder)
-        torrent = b.fetch(TorrentV2Hash(info_hash(metainfo)), RELEASE, target, peers=a.addresses)
+        # With the piece layers: a piece that is complete before they come is a plain failure of its v1 hash.
+        torrent = b.fetch(TorrentV2Hash(info_hash(metainfo)), RELEASE, target, metainfo=metainfo, peers=a.addresses)
         await torrent.want([4] * sample.pieces)
         seen = await events_until(torrent, TorrentError)
         assert [event.content_fault for event in seen if isinstance(event, TorrentError)] == [True]

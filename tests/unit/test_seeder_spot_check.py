@@ -23,12 +23,16 @@ from tests.unit.test_seeder_health import _hold
 
 @dataclass
 class Giving:
-    """A torrent that has uploaded so much."""
+    """A torrent that has uploaded so much, to a peer that came and left."""
 
     uploaded: int = 0
+    meetings: int = 0
+    connected: int = 0
+    asked: int = 0
 
     async def status(self) -> Giving:
         await trio.lowlevel.checkpoint()
+        self.asked += 1
         return self
 
 
@@ -55,6 +59,7 @@ class Scene:
     async def give(self) -> list[str]:
         """Peers are given something, then it looks; returns what was checked so far."""
         self.torrent.uploaded += 1000
+        self.torrent.meetings += 1
         await self.check.turn()
         return self.shelf.checked
 
@@ -107,6 +112,15 @@ async def test_what_nobody_is_given_is_the_scrubs_matter(scene: Scene) -> None:
     scene.shelf.checked.clear()
     await scene.check.turn()  # nothing was given since
     assert scene.shelf.checked == []
+
+
+async def test_idle_releases_are_not_even_asked(scene: Scene) -> None:
+    for _ in range(3):
+        await scene.check.turn()
+    assert scene.torrent.asked == 0
+    scene.torrent.connected = 1
+    await scene.check.turn()
+    assert scene.torrent.asked == 1
 
 
 async def test_release_that_cannot_be_healed_is_not_checked_again_and_again(scene: Scene) -> None:

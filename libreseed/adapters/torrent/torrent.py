@@ -70,6 +70,7 @@ class Torrent:
         self.name = name
         self.folder = folder
         self.events = EventChannel()
+        self.meetings = 0  # how many connections have come about so far
         self._readd = readd
         self._handle: Any = None  # None while the torrent is not in the session
         self._use = trio.Lock()
@@ -208,6 +209,11 @@ class Torrent:
             handle.set_upload_limit(upload)
             handle.set_download_limit(download)
 
+    @property
+    def connected(self) -> int:
+        """How many connections there are now; costs nothing, unlike :meth:`status`."""
+        return len(self._links)
+
     # --- observation -------------------------------------------------------------------------------------------------
     async def status(self) -> TorrentStatus:
         """A snapshot of this torrent; the event loop runs on meanwhile."""
@@ -302,6 +308,7 @@ class Torrent:
     def _on_link(self, address: Address, up: bool) -> None:
         if up:
             self._links.add(address)
+            self.meetings += 1
             self._met.pop(address, None)
             self._met[address] = None
             if len(self._met) > limits.PEERS_REMEMBERED:
