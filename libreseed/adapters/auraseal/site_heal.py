@@ -19,7 +19,7 @@ from libreseed.auraseal.integrity_manifest import (
     IntegrityEntry,
     parse_integrity_manifest,
 )
-from libreseed.errors import NotFound
+from libreseed.errors import ContentRejected, NotFound
 
 __all__ = ["heal_site"]
 
@@ -36,15 +36,27 @@ def heal_site(root: Path) -> tuple[str, ...]:
 def _heal(root: Path, entry: IntegrityEntry) -> str | None:
     if entry.recovery is None or entry.integrity.primary != entry.integrity.recovery:
         return None
+    for path in entry.recovery:
+        _refuse_links(root, path)
     good = {path: data for path in entry.recovery if (data := _read(root, path, entry)) is not None}
     bad = [path for path in entry.recovery if path not in good]
     if len(bad) != 1:
         return None
     target = root.joinpath(*confine(bad[0]))
-    if target.is_symlink() or target.is_dir():
+    if target.is_dir():
         return None
     durable_write(target, next(iter(good.values())))
     return bad[0]
+
+
+def _refuse_links(root: Path, path: str) -> None:
+    """A link may lead out of the folder, and whoever made the manifest must not choose what is written there."""
+    names = confine(path)
+    for count in range(1, len(names) + 1):
+        if root.joinpath(*names[:count]).is_symlink():
+            raise ContentRejected(
+                "tree.symlink", f"{path!r} is, or lies behind, a symbolic link", evidence={"path": path}
+            )
 
 
 def _read(root: Path, path: str, entry: IntegrityEntry) -> bytes | None:

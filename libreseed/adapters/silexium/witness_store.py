@@ -3,8 +3,7 @@
 Comparing with the last head, storing the new one and signing are one transaction, durable before the signature leaves:
 of two requests that both extend one head, the second finds the first's (``silexium.witness-size``), and a crash leaves
 either nothing or a head that the log can ask to be cosigned again. A witness whose database was lost or put back from a
-X
-8.
+backup can be made to contradict itself: it needs a new key. Specification: ``silexium-log.md``, 8.
 """
 
 from __future__ import annotations

@@ -340,3 +340,17 @@ def test_a_write_that_fails_is_told_and_the_manifest_comes_last(
     monkeypatch.undo()
     assert _run(str(site)) == 0
     assert _run(str(site), "--check") == 0
+
+
+def test_a_manifest_that_heals_through_a_linked_folder_writes_nothing_out_there(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (site / "away").symlink_to(outside)
+    entry = IntegrityEntry(Integrity.of(CORE, CORE), len(CORE), recovery=("mine.js", "away/theirs"))
+    (site / "mine.js").write_bytes(CORE)
+    (site / INTEGRITY_MANIFEST_PATH).write_bytes(build_integrity_manifest({"mine.js": entry}))
+    assert _run(str(site), "--heal", "--json") == 30
+    assert _json(capsys)["reason"] == "tree.symlink"
+    assert list(outside.iterdir()) == []
