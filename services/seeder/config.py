@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from libreseed import limits
 from libreseed.adapters.command.settings import (
     Endpoint,
     Setting,
@@ -53,6 +54,7 @@ _SCHEMA = (
     Setting("retry-interval", seconds, 15.0),
     Setting("scrub-interval", seconds, 7 * 86400.0),
     Setting("scrub-rate", integer(2**16, _TB), 20 * 10**6),
+    Setting("spot-interval", seconds, float(limits.SPOT_SECONDS)),
     Setting("metrics-listen", endpoint),
 )
 
@@ -64,8 +66,8 @@ class SeederConfig:
     ``listen`` are TCP addresses of the swarm (or names); the DHT listens on ``dht_port`` (UDP) of the same hosts, and
     the door for old clients on ``legacy_port`` (TCP, 0: any free one) of these.
     ``record_interval`` is between two puts of a signed record, ``peer_interval`` between two announces as a peer (nodes
-    forget peers after 30 minutes), ``scrub_interval`` between two full reads of a release. ``metrics_listen`` is where
-    Prometheus is answered (TCP), if anywhere.
+    forget peers after 30 minutes), ``scrub_interval`` between two full reads of a release, ``spot_interval`` between
+    two looks at what peers are being given. ``metrics_listen`` is where Prometheus is answered (TCP), if anywhere.
     """
 
     state_dir: Path
@@ -86,6 +88,7 @@ class SeederConfig:
     retry_interval: float
     scrub_interval: float
     scrub_rate: int
+    spot_interval: float
     metrics_listen: Endpoint | None
     config_file: Path | None = None
 

@@ -106,7 +106,7 @@ async def _start(config: SeederConfig, store: SeedStore, notifier: Notifier, nur
         await nursery.start(watch.run)
     await nursery.start(Minder(library, node, config).run)
     nursery.start_soon(Scrubber(library, config).run)
-    nursery.start_soon(SpotCheck(library, meter).run)
+    nursery.start_soon(SpotCheck(library, meter, interval=config.spot_interval).run)
     answers = Requests(Parts(config, library, announcer, swarm, node, meter, watch))
     await nursery.start(ControlServer(config.control_socket, answers, group=config.control_group).run)
     if config.metrics_listen is not None:

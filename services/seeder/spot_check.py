@@ -27,11 +27,19 @@ _LOG = logging.getLogger("libreseed.seeder")
 
 
 class SpotCheck:
-    """Watches what the holdings of ``library`` upload."""
+    """Watches what the holdings of ``library`` upload, once per ``interval`` seconds."""
 
-    def __init__(self, library: Library, meter: Meter, *, draw: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        library: Library,
+        meter: Meter,
+        *,
+        interval: float = limits.SPOT_SECONDS,
+        draw: random.Random | None = None,
+    ) -> None:
         self._library = library
         self._meter = meter
+        self._interval = interval
         self._draw = draw or random.Random()  # noqa: S311  # which chunks is no secret
         self._given: dict[str, int] = {}
         self._meetings: dict[str, int] = {}
@@ -40,7 +48,7 @@ class SpotCheck:
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
-            await trio.sleep(limits.SPOT_SECONDS)
+            await trio.sleep(self._interval)
             await self.turn()
 
     async def turn(self) -> None:

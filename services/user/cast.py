@@ -23,6 +23,9 @@ __all__ = ["Seeder", "dht_nodes"]
 
 _PATIENCE_S = 30.0
 _ASK_AGAIN_S = 0.2  # the daemon is another process: its control socket is asked again, as a user would
+# A seeder looks every few seconds at what it gives away, and heals it: whether it would notice the demo's damage before
+# the user has downloaded everything is chance, and the demo shows one thing after the other.
+_SETTINGS = "spot-interval = 3600\n"
 
 
 @asynccontextmanager
@@ -55,10 +58,11 @@ class Seeder:
     @asynccontextmanager
     async def started(cls, stage: Stage, name: str, host: str, bootstrap: list[str]) -> AsyncIterator[Seeder]:
         """Run a seeder on ``host`` (ports of the system's choice) until the block ends."""
-        state = stage.folder(name)
+        state, config = stage.folder(name), stage.root / f"{name}.toml"
+        config.write_text(_SETTINGS, encoding="utf-8")
         flags = [part for address in bootstrap for part in ("--bootstrap", address)]
         with (stage.root / f"{name}.log").open("wb") as log:
-            line = ("run", "--state-dir", state, "--listen", f"{host}:0", "--dht-port", 0, *flags)
+            line = ("run", "--config", config, "--state-dir", state, "--listen", f"{host}:0", "--dht-port", 0, *flags)
             seeder = cls(stage, name, state, stage.daemon("seeder", log, *line))
             try:
                 status = await seeder._until("status", lambda status: bool(status.get("listen")))

@@ -48,7 +48,7 @@ class Notary:
         async def trust(role: str, key: str) -> None:
             (await run("silexium", "key", "trust", key, "--role", role, "--config", folder)).demand()
 
-        async with trio.open_nursery(strict_exception_groups=False) as nursery:
+        async with trio.open_nursery() as nursery:
             for role, key in keys.items():
                 nursery.start_soon(trust, role, key)
         path = stage.root / "silexium.log"

@@ -26,6 +26,7 @@ def test_every_claim_of_the_demo_holds(tmp_path: Path) -> None:
     answer = json.loads(done.stdout)
     assert [claim for claim in answer.get("claims", []) if not claim["holds"]] == [], done.stderr
     assert (done.returncode, answer["ok"]) == (0, True), done.stderr
+    assert "Warning" not in done.stderr
     acts = ["Package", "Attest", "Seed", "Resolve", "Disaster", "Heal", "Refuse"]
     assert list(dict.fromkeys(claim["act"] for claim in answer["claims"])) == acts
     checks = [f"check 10.{number}" for number in range(1, 14)]

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 
 from libreseed import limits
 from libreseed.adapters.release.seed_store import SeedStore
@@ -145,3 +146,16 @@ async def test_memory_of_a_removed_release_goes(scene: Scene) -> None:
     await scene.check.turn()
     assert not scene.check._given
     assert not scene.check._alarmed
+
+
+async def test_the_operator_says_how_often_it_looks(scene: Scene, autojump_clock: trio.testing.MockClock) -> None:
+    class Counting(SpotCheck):
+        turns = 0
+
+        async def turn(self) -> None:
+            self.turns += 1
+
+    check = Counting(cast("Library", scene.shelf), Meter(), interval=3600)
+    with trio.move_on_after(3 * 3600 + 1):
+        await check.run()
+    assert check.turns == 3
