@@ -350,7 +350,7 @@ def test_a_manifest_that_heals_through_a_linked_folder_writes_nothing_out_there(
     (site / "away").symlink_to(outside)
     entry = IntegrityEntry(Integrity.of(CORE, CORE), len(CORE), recovery=("mine.js", "away/theirs"))
     (site / "mine.js").write_bytes(CORE)
-    (site / INTEGRITY_MANIFEST_PATH).write_bytes(build_integrity_manifest({"mine.js": entry}))
+    (site / "integrity-manifest.json").write_bytes(build_integrity_manifest({"mine.js": entry}))
     assert _run(str(site), "--heal", "--json") == 30
     assert _json(capsys)["reason"] == "tree.symlink"
     assert list(outside.iterdir()) == []
