@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import trio
+import trio.testing
 
 from libreseed import limits
 from libreseed.ids import Blake3Digest, ReleaseId
@@ -389,3 +391,26 @@ async def test_answers_under_one_head_are_made_once_and_bounded(stocked: Shop, m
         again = await it.http.post("/install", json=LINUX)
         assert again.content == first.content
     assert isinstance(parse_install_answer(first.content), InstallAnswer)
+
+
+async def test_nobody_waits_for_the_one_who_looks_for_a_new_head(
+    stocked: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with workshop(stocked) as here:
+        api, go_on = here.api, threading.Event()
+        before = await api.served()
+        real = api.answers.served
+
+        def slow(known: Any) -> Any:
+            assert go_on.wait(30)
+            return real(known)
+
+        monkeypatch.setattr(api.answers, "served", slow)
+        api.look_again()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(api.served)
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.fail_after(20):
+                assert [await api.served() for _ in range(5)] == [before] * 5
+            go_on.set()
+        assert not api._looking
