@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 _BUSY_MS = 60_000  # that a writer waits for those of other processes
 _READER_CACHE_KIB = 4096
 _WRITER_CACHE_KIB = 32768
-_PAGE_BYTES = 16384
+_PAGE_BYTES = 8192
 _CHECKPOINT_BYTES = 64 * 2**20  # of write-ahead log between two checkpoints
 _MIGRATIONS = """
 CREATE TABLE IF NOT EXISTS migrations(
