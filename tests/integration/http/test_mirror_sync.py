@@ -37,7 +37,8 @@ def test_everything_listed_is_pulled_whole_and_once(tmp_path: Path, capsys: pyte
     with mirror_process(tmp_path / "store") as source:
         until(lambda: source.text().count(": whole") == 2)
         line = ("--from", source.url, "--publisher", str(KEY.public))
-        assert sync(tmp_path / "mine", *line, capsys=capsys)[0] == 0
+        code, first = sync(tmp_path / "mine", *line, capsys=capsys)
+        assert code == 0, first
         code, again = sync(tmp_path / "mine", *line, capsys=capsys)
     assert code == 0 and again == {"ok": True, "added": [], "failed": {}, "kept": ["hello@1.0.0", "tiny@2.0.0"]}
     for name in ("hello@1.0.0", "tiny@2.0.0"):
