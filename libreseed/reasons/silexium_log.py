@@ -17,6 +17,12 @@ ROWS: tuple[Reason, ...] = (
     *rows(Exit.STORAGE, "Use the version of LibreSeed that made the database, or a newer one.", "storage.schema"),
     *rows(Exit.CONFIGURATION, "Name the database of this log, or the key and origin of this database.", "config.log"),
     *rows(Exit.NOT_FOUND, "Ask for what the checkpoint covers.", "notfound.log"),
+    *rows(
+        Exit.SILEXIUM_REJECTED,
+        "Find out who signed the entries that are listed: if it was not you, warn your users, take the key that signed "
+        "out of the policies, and ask the log's operator.",
+        "silexium.unexpected-entry",
+    ),
     *rows(Exit.SILEXIUM_REJECTED, "Nothing is to be done: one entry is logged once.", "silexium.logged"),
     *rows(
         Exit.SILEXIUM_REJECTED,

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 from libreseed.adapters.command.console import CommandParser, Report, add_json_flag, add_version_flag, run_command
 
-from . import attest, headers, ingest, init, key, log, mirror, policy, releases, serve, witness
+from . import attest, headers, ingest, init, key, log, mirror, monitor, policy, releases, serve, witness
 from .commands import Commands, Handler
 
 __all__ = ["main"]
 
-_COMMANDS = (init, key, attest, ingest, releases, serve, policy, log, mirror, witness, headers)
+_COMMANDS = (init, key, attest, ingest, releases, serve, policy, log, mirror, monitor, witness, headers)
 _EXAMPLES = """\
   libreseed-silexium key new --out author.key
   libreseed-silexium attest author releases/hello@1.0.0/hello@1.0.0.tgz --key author.key

@@ -37,6 +37,7 @@ __all__ = [
     "harmless",
     "human_bytes",
     "run_command",
+    "write_stdout",
 ]
 
 
@@ -144,11 +145,11 @@ def _print(report: Report | None, as_json: bool) -> int:
         text = json.dumps({"ok": report.exit_code == Exit.OK, **report.data}, ensure_ascii=True)
     else:
         text = "\n".join(harmless(line) for line in report.text.splitlines())
-    _write_stdout(text)
+    write_stdout(text)
     return report.exit_code
 
 
-def _write_stdout(text: str) -> None:
+def write_stdout(text: str) -> None:
     """Print and flush; an output that is closed or full is a fault of this machine, not a traceback at exit."""
     if sys.stdout is None:
         raise LocalFault("storage.output", "writing the result: stdout is closed")
@@ -180,7 +181,7 @@ def _fail(program: str, error: BaseException, as_json: bool) -> int:
         print(f"  {harmless(line)}", file=sys.stderr)
     if as_json and outcome["reason"] != "storage.output":
         try:
-            _write_stdout(json.dumps(outcome, ensure_ascii=True))
+            write_stdout(json.dumps(outcome, ensure_ascii=True))
         except LocalFault:
             return Exit.STORAGE
     return int(str(outcome["exit"]))
