@@ -294,3 +294,27 @@ async def test_documents_lie_in_the_database_as_they_were_verified(shop: Shop) -
     with sqlite3.connect(shop.server / "silexium.db") as connection:
         dump = "\n".join(connection.iterdump())
     assert '"package":"hello"' in dump
+
+
+# --- what lies in the file, held against the log ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE attestations SET data = replace(data, '\"role\"', '\"rule\"') WHERE role = 'author'",
+        "UPDATE manifests SET data = replace(data, 'MIT', 'BSD')",
+        "UPDATE manifests SET data = 'x'",
+        "UPDATE proofs SET data = zeroblob(9) WHERE role = 'server' AND kind = 'ots'",
+        "DELETE FROM proofs WHERE role = 'tests'",
+        "DELETE FROM proofs",
+    ],
+)
+async def test_damage_in_the_catalogue_is_found(shop: Shop, damage: str) -> None:
+    async with workshop(shop) as here:
+        await here.publish(now())
+    assert run("releases", "--check", "--config", shop.server)["checked"] == 1
+    with sqlite3.connect(shop.server / "silexium.db") as connection:
+        connection.execute(damage)
+    connection.close()
+    assert run("releases", "--check", "--config", shop.server, code=50)["reason"] == "storage.database"
