@@ -77,6 +77,8 @@ class FetchPlan:
         self._lost: dict[Chunk, int] = {}  # how often each was found overwritten
         self._readmitted: dict[Address, list[int]] = {}  # finished pieces each time a banned peer was taken back
         self._unanswered = 0
+        self._ask_again_at = now
+        self._may_ask = True  # whether that time had come at the last decision
         self._banned_at = -1.0
         self._news_at = now  # when anything useful last happened
         self._progress_at = now  # when anything was last verified
@@ -152,7 +154,11 @@ class FetchPlan:
         """
         if result.found:
             self._progress_at = now
-        self._unanswered = 0 if result.found or result.refused else self._unanswered + 1
+        if result.found or result.refused:
+            self._unanswered = 0
+        else:  # peers that have just lost a connection may take the next one in a moment
+            self._unanswered += 1
+            self._ask_again_at = now + limits.FETCH_QUIET_SECONDS
         self._refused |= result.refused
         for wanted in wants if self._nobody_answers else result.refused:
             left = {p for p in self.pieces.pieces_of(*wanted) if p not in self._failures}
@@ -222,6 +228,7 @@ class FetchPlan:
             return Decision(Need.DONE)
         if self.mix is not None and self.mix.able(now):  # no other way is tried before they have given what they can
             return Decision(Need.MORE, until=self._sooner(self.mix.wake_at(now), self._next_doubt(now)))
+        self._may_ask = now >= self._ask_again_at
         salvage = self._single_chunks() if self.pieces.chunk_map_done() and not self.salvaging else ()
         if salvage or self._on_offer(self.layout.chunks, now) or self._on_offer(self.layout.tgz, now):
             return Decision(Need.MORE, salvage, until=self._next_doubt(now))
@@ -379,13 +386,18 @@ class FetchPlan:
 
     def _single_chunks(self) -> tuple[Chunk, ...]:
         """Missing chunks of pieces that are left to single chunks, as long as anybody can be asked."""
-        if not self._by_chunk or self._nobody_answers or not (self.swarm.speaking or self.swarm.banned):
+        if (
+            not self._by_chunk
+            or self._nobody_answers
+            or not self._may_ask
+            or not (self.swarm.speaking or self.swarm.banned)
+        ):
             return ()
         wants = {(kind, chunk) for piece in self._by_chunk for kind, chunk in self.pieces.missing_in(piece)}
         return tuple(sorted(wants - self._refused))
 
     def _from_banned(self, kind: Kind, chunks: Iterable[int]) -> tuple[Chunk, ...]:
         """Peers whose pieces failed can still hold good chunks of everything."""
-        if not self.swarm.banned or self._nobody_answers:
+        if not self.swarm.banned or self._nobody_answers or not self._may_ask:
             return ()
         return tuple((kind, chunk) for chunk in chunks if (kind, chunk) not in self._refused)

@@ -430,6 +430,8 @@ def test_address_that_does_not_answer_refuses_nothing() -> None:
         wants = swarm.plan.decide(swarm.now).salvage
         assert wants
         swarm.plan.salvaged(wants, Salvaged({}, set()), swarm.now)
+        assert swarm.plan.decide(swarm.now).salvage == ()  # not at once
+        swarm.now += limits.FETCH_QUIET_SECONDS
     assert swarm.plan.decide(swarm.now).salvage == ()
     swarm.plan.source_heard(swarm.now)
     assert swarm.plan.decide(swarm.now).salvage == wants  # nothing was written off
