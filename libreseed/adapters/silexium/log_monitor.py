@@ -73,14 +73,14 @@ class LogMonitor:
         """Read what ``fetch`` has to offer at ``now`` (Unix seconds), and tell what is found, in the log's order."""
         with self._locked():
             known = self._read()
-            told = [] if known is None else self._tell(known, tell, again=True)
+            told = () if known is None else self._tell(known, tell, again=True)
             state, walk = self._receive(fetch, now, known)
             start, size = state.start(self.watch), state.log.head.size
             for end in self._walk(fetch, walk, state, start):
                 state.advance(self.watch, end)
                 self._write(state)
                 told += self._tell(state, tell)
-            return Monitored(size, max(0, size - start), tuple(told))
+            return Monitored(size, max(0, size - start), told)
 
     def _receive(self, fetch: Fetch, now: int, known: WatchMemory | None) -> tuple[WatchMemory, LogWalk]:
         """What is remembered once the head that the source shows fits it, and the walk over what that head has more."""
@@ -142,12 +142,12 @@ class LogMonitor:
                 why = f"{error.message:.{limits.REPORT_CHARS}} [{error.reason}]"
         return why
 
-    def _tell(self, state: WatchMemory, tell: Tell, *, again: bool = False) -> list[Finding]:
-        told = state.untold
+    def _tell(self, state: WatchMemory, tell: Tell, *, again: bool = False) -> tuple[Finding, ...]:
+        told = tuple(state.untold)
         for finding in told:
             tell(finding, again)
         if told:
-            state.untold = []
+            state.untold.clear()
             self._write(state)
         return told
 
