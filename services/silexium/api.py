@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 from starlette.applications import Starlette
@@ -197,7 +197,8 @@ def build_app(api: Api) -> Starlette:
         Route("/metrics", api.show_metrics),
         Route("/openapi.json", api.openapi),
     ]
-    return Starlette(routes=routes, exception_handlers={LibreSeedError: _refusal, 404: _http_error, 405: _http_error})
+    handlers: dict[Any, Any] = {LibreSeedError: _refusal, 404: _http_error, 405: _http_error, Exception: _defect}
+    return Starlette(routes=routes, exception_handlers=handlers)
 
 
 async def _refusal(request: Request, error: Exception) -> Response:
@@ -226,6 +227,11 @@ def _wants_cbor(request: Request) -> bool:
     """Whether CBOR stands before JSON in ``Accept``; without either it is JSON."""
     ranges = [item.partition(";")[0].strip().lower() for item in request.headers.get("accept", "").split(",")]
     return next((item for item in ranges if item in (CBOR_TYPE, _JSON)), _JSON) == CBOR_TYPE
+
+
+async def _defect(request: Request, error: Exception) -> Response:
+    """What should not be: told without a word about why; the server logs it with its traceback."""
+    return _problem(500, "bug")
 
 
 async def _body(request: Request) -> bytes | None:

@@ -414,3 +414,18 @@ async def test_nobody_waits_for_the_one_who_looks_for_a_new_head(
                 assert [await api.served() for _ in range(5)] == [before] * 5
             go_on.set()
         assert not api._looking
+
+
+async def test_a_defect_is_a_problem_document_too_and_says_nothing_about_why(
+    stocked: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with workshop(stocked) as here:
+
+        def broken(known: Any) -> Any:
+            raise ZeroDivisionError("a secret")
+
+        monkeypatch.setattr(here.api.answers, "served", broken)
+        transport = httpx.ASGITransport(build_app(here.api), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://silexium.test") as http:
+            answer = await http.get("/checkpoint")
+    assert (answer.status_code, problem(answer)) == (500, {"status": 500, "reason": "bug"})
