@@ -7,6 +7,7 @@ nothing about the files themselves. No member is ever executed. Specification: `
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -123,6 +124,11 @@ class FullManifest:
         with rejecting(ContentRejected, "manifest"):
             members["manifestSignature"] = str(key.sign_document(MANIFEST_DOMAIN, members))
             return cls(wire.canonical(members))
+
+    @property
+    def digest(self) -> Sha256Digest:
+        """SHA-256 of the exact bytes: all that the manifest lists is bound by it."""
+        return Sha256Digest(hashlib.sha256(self.data).digest())
 
     @property
     def release(self) -> ReleaseId:

@@ -307,7 +307,8 @@ class Resolution:
         )
         proofs = self._trusted.proofs
         facts = {} if proofs is None else proven_facts(proofs)
-        receipt = Receipt(minimal, path, now_ms, basis.why, self._trusted.silexium, facts)
+        tree = _known(self._trusted.manifest).digest
+        receipt = Receipt(minimal, path, now_ms, basis.why, self._trusted.silexium, facts, tree)
         return replace(self._trusted, receipt=receipt, floor=floor)
 
     def _require_proofs_or_waiver(self) -> None:

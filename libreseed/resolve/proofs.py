@@ -150,7 +150,7 @@ def require_still(receipt: Receipt, policy: Policy) -> None:
     Keys are revoked, authorities distrusted, witnesses demanded after a release was installed; and a policy for tests
     must prove nothing to one that is meant. A receipt that does not say what is asked for is not enough either.
     """
-    if policy.silexium is None or receipt.silexium != PROVEN:
+    if policy.silexium is None or receipt.silexium != PROVEN or receipt.tree is None:
         raise unavailable("it was installed without Silexium proofs")
     demand, facts = policy.silexium, receipt.proofs
     try:

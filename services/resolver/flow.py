@@ -41,6 +41,8 @@ from .proofs import ProofOptions, collect_proofs, proven_before, require_no_conf
 
 if TYPE_CHECKING:
     from libreseed.adapters.silexium.proof_collector import Proven
+    from libreseed.ids import Sha256Digest
+    from libreseed.package.manifest import FullManifest
 
     from .content import Content
     from .mirrors import MirrorAccess
@@ -190,29 +192,28 @@ class _Run:
         if receipt.minimal.pubkey not in self.basis.keys:
             raise LocalFault("storage.occupied", f"{self.final} holds the release of another publisher")
         with at_step(9):
-            await trio.to_thread.run_sync(_check_tree, self.final, receipt.minimal)
+            await trio.to_thread.run_sync(_check_tree, self.final, receipt.minimal, receipt.tree)
         self.steps.done(9)
         return Outcome.of(receipt, self.steps, already=True)
 
-    async def _present(self) -> bool:
-        """Whether exactly the release that was found lies there without its receipt, or with one that says less.
+    async def _present(self) -> FullManifest | None:
+        """The manifest of a tree of the release that lies there without its receipt, or with one that says less.
 
         A crash came between the two, or it was installed without proofs. Anything else in its place is refused.
         """
         if not self.final.exists():
-            return False
+            return None
         try:
-            await trio.to_thread.run_sync(_check_tree, self.final, self.resolution.minimal)
+            return await trio.to_thread.run_sync(_check_tree, self.final, self.resolution.minimal)
         except LocalFault as error:
             message = f"{self.final} exists and is not {self.release}: {error.evidence.get('what', error)}"
             raise LocalFault("storage.occupied", message) from error
-        return True
 
-    async def _adopt(self) -> Outcome:
+    async def _adopt(self, there: FullManifest) -> Outcome:
         """Take a tree that is there as it is: everything but Silexium is proven by its own files."""
         minimal = self.resolution.minimal
         why = self.basis.why if self.basis is not None else ""
-        receipt = Receipt(minimal, str(self.final), _now_ms(), why, NOT_CHECKED)
+        receipt = Receipt(minimal, str(self.final), _now_ms(), why, NOT_CHECKED, tree=there.digest)
         floor = self.resolution.trusted.floors.get(minimal.pubkey)
         floor = raise_floor(floor, self.release, minimal.pubkey, minimal.timestamp, minimal.data)
         await trio.to_thread.run_sync(self.store.keep_floor, floor)
@@ -227,7 +228,7 @@ class _Run:
             from .content import obtain_offline
 
             job = self._job(space)
-            present = await self._present()
+            present = await self._present() is not None
             return await self._install(job, await obtain_offline(job), record.source, present=present)
         options = self.options
         async with trio.open_nursery() as nursery, self._open_mirrors() as mirrors:
@@ -236,9 +237,9 @@ class _Run:
                 record = await self._find(network, mirrors)
             self._accept(record)
             await (network.loaded() if network is not None else load_without_swarm())
-            present = await self._present()
-            if present and options.request.without_silexium:
-                there = await self._adopt()
+            tree = await self._present()
+            if tree is not None and options.request.without_silexium:
+                there = await self._adopt(tree)
             else:  # a tree that is there cannot show which .tgz it came from (check 10.12): fetched and judged again
                 minimal = self.resolution.minimal
                 space = await trio.to_thread.run_sync(self.store.workspace, self.release, minimal.torrent)
@@ -246,7 +247,7 @@ class _Run:
 
                 job = self._job(space)
                 content = await obtain_online(job, network, options.peers, mirrors)
-                there = await self._install(job, content, record.source, present=present)
+                there = await self._install(job, content, record.source, present=tree is not None)
             nursery.cancel_scope.cancel()
         return there
 
@@ -319,10 +320,10 @@ class _Run:
         await trio.to_thread.run_sync(self.store.discard, job.space)
 
 
-def _check_tree(root: Path, minimal: MinimalManifest) -> None:
+def _check_tree(root: Path, minimal: MinimalManifest, tree: Sha256Digest | None = None) -> FullManifest:
     from libreseed.adapters.packing.tree_check import check_tree_on_disk
 
-    check_tree_on_disk(root, minimal)
+    return check_tree_on_disk(root, minimal, tree)
 
 
 def _is_refusal(error: BaseException) -> bool:

@@ -72,10 +72,10 @@ def _publish(job: Job, staging: Path, final: Path, now_ms: int, *, present: bool
     """Step 11 up to the rename; returns the receipt that is to be kept after it."""
     trusted = job.resolution.installed(str(final), now_ms)
     assert trusted.receipt is not None and trusted.floor is not None  # step 11 sets both
+    if present:  # before the floor: another tree of this publisher is refused, and then nothing was accepted
+        check_tree_on_disk(final, trusted.receipt.minimal, trusted.receipt.tree)
     job.store.keep_floor(trusted.floor)
-    if present:
-        check_tree_on_disk(final, trusted.receipt.minimal)
-    else:
+    if not present:
         publish_directory(staging, final)
     return trusted.receipt
 

@@ -204,7 +204,7 @@ def _installed(args: argparse.Namespace) -> Report:
         raise NotFound("notfound.installed", f"{release} is not installed in {store.root}")
     found = []
     for receipt in receipts:
-        check_tree_on_disk(Path(receipt.path), receipt.minimal)
+        check_tree_on_disk(Path(receipt.path), receipt.minimal, receipt.tree)
         found.append(_Found(receipt.path, receipt.silexium, receipt.proofs))
     text = "\n".join(f"{item.path}: every file is as it was signed; Silexium: {item.silexium}" for item in found)
     places = [{"path": item.path, "silexium": item.silexium, "proofs": dict(item.proofs)} for item in found]

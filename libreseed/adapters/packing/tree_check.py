@@ -14,6 +14,7 @@ from pathlib import Path
 
 from libreseed import limits
 from libreseed.errors import ContentRejected, LocalFault
+from libreseed.ids import Sha256Digest
 from libreseed.package.archive_check import check_same_release
 from libreseed.package.manifest import FullManifest, parse_manifest
 from libreseed.package.minimal import MinimalManifest
@@ -24,12 +25,18 @@ __all__ = ["check_tree_on_disk"]
 _READ_BYTES = 2**20
 
 
-def check_tree_on_disk(root: Path, minimal: MinimalManifest) -> FullManifest:
-    """Verify the tree at ``root``; raises :class:`LocalFault` (``storage.changed``) naming the first thing wrong."""
+def check_tree_on_disk(root: Path, minimal: MinimalManifest, tree: Sha256Digest | None = None) -> FullManifest:
+    """Verify the tree at ``root``; raises :class:`LocalFault` (``storage.changed``) naming the first thing wrong.
+
+    ``tree`` is the SHA-256 of the one manifest.json that will do; without it any that the publisher signed for this
+    release does.
+    """
     try:
         with (root / MANIFEST_PATH).open("rb") as file:
             manifest = parse_manifest(file.read(limits.MANIFEST_BYTES + 1))
         check_same_release(manifest, minimal)
+        if tree is not None and manifest.digest != tree:
+            raise _changed(root, MANIFEST_PATH, "it is another one than was installed")
     except FileNotFoundError as error:
         raise _changed(root, MANIFEST_PATH, "it is missing") from error
     except ContentRejected as error:
