@@ -164,12 +164,13 @@ class SourceMix:
         """
         layout, board = self._pieces.layout, self.board
         left = len(layout.tgz.pieces) - self._pieces.finished_of(layout.tgz)
-        first = max(1, len(self._swarm.offerings())) * max(2, limits.SHARE_FIRST_BYTES // layout.piece_bytes)
+        trusted = min(limits.SHARE_FIRST_BYTES, layout.tgz.size // 32)
+        first = max(1, len(self._swarm.offerings())) * max(2, trusted // layout.piece_bytes)
         most = max(1, limits.SHARE_BYTES // layout.piece_bytes)
         mirrored = sum(one.good for one in board.mirrors if one.alive and one.clean) * limits.CHUNK_BYTES
         gained = self._gained * layout.piece_bytes
         part = left if not mirrored else left * max(gained, mirrored // 4) // (gained + mirrored)
-        return max(1, min(first + 8 * self._gained, part, most))
+        return max(1, min(first + 16 * self._gained, part, most))
 
     def _fill_pools(self, verified: Verified) -> None:
         board, tgz = self.board, self._pieces.layout.tgz

@@ -158,8 +158,11 @@ def _check(url: WebUrl, status: int, headers: Mapping[str, str], length: int | N
     if status not in {200, 206}:
         raise RangeRefused(status, _pause(headers.get("retry-after", "")))
     _refuse_encoded(url, headers)
+    if status == 200:
+        message = f"{url} is sent whole when a range of it is asked for: its server has to give byte ranges"
+        raise TransportFault("http.range", message)
     found = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
-    if status != 206 or not found or (int(found[1]), int(found[2]) + 1) != span:
+    if not found or (int(found[1]), int(found[2]) + 1) != span:
         raise TransportFault("http.range", f"{url} does not send the bytes {span[0]} to {span[1]} asked for")
     if length is not None and length != span[1] - span[0]:
         raise TransportFault("http.range", f"{url} announces {length} bytes where {span[1] - span[0]} were asked for")

@@ -111,16 +111,18 @@ class MirrorSource:
         fault: TransportFault | None = None
         async with trio.open_nursery() as nursery, send:
             nursery.start_soon(self._hear, work, carry, receive)
-            with trio.CancelScope() as guard:
-                async with trio.open_nursery() as watch:
-                    watch.start_soon(_stop_when_cancelled, pump)
-                    try:
-                        await trio.to_thread.run_sync(pump.run, self._silence_s, limiter=self._threads)
-                    except TransportFault as error:
-                        fault = error
-                    pump.ended = True
-                    guard.cancel()
-            ask.mirror.received += pump.received
+            try:
+                with trio.CancelScope() as guard:
+                    async with trio.open_nursery() as watch:
+                        watch.start_soon(_stop_when_cancelled, pump)
+                        try:
+                            await trio.to_thread.run_sync(pump.run, self._silence_s, limiter=self._threads)
+                        except TransportFault as error:
+                            fault = error
+                        pump.ended = True
+                        guard.cancel()
+            finally:
+                ask.mirror.received += pump.received
         if fault is not None:
             raise fault
 
