@@ -228,7 +228,10 @@ class HttpClient:
             extensions["sni_hostname"] = url.host
             target = url.copy_with(host=pinned)
         request = self._client.build_request(method, target, headers=fields, content=content, extensions=extensions)
-        response = await self._client.send(request, stream=True)
+        try:
+            response = await self._client.send(request, stream=True)
+        except ValueError as error:  # httpcore reads an HTTP/2 status as a number, whatever it is
+            raise TransportFault("http.protocol", f"{url} does not speak HTTP as it should: {error}") from error
         self._client.cookies.clear()
         try:
             if response.headers.get("content-encoding", "identity").lower() != "identity":

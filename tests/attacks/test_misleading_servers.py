@@ -1,9 +1,14 @@
-"""Redirects of a mirror or server that would make us ask what only this machine's network can reach."""
+"""Servers that mislead our HTTP client: into places that only this machine can reach, or into a fault of its own."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import ssl
+import struct
 from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
@@ -12,6 +17,7 @@ from libreseed.adapters.http.client import HttpClient, HttpClientOptions
 from libreseed.adapters.http.redirects import parse_url, refuse_private
 from libreseed.adapters.mirrors.ranges import Ranges
 from libreseed.errors import LibreSeedError, TransportFault
+from tests.http_support import make_tls
 
 NAME, MIRROR, INTRANET = "mirror.example", "127.0.7.1", "127.0.7.2"
 
@@ -96,3 +102,33 @@ def test_a_private_address_inside_another_is_private(address: str) -> None:
 @pytest.mark.parametrize("address", ["64:ff9b::5db8:d822", "2002:5db8:d822::1", "2606:2800:220:1::1", "93.184.216.34"])
 def test_public_addresses_stay_public(address: str) -> None:
     refuse_private(parse_url("http://mirror.example/"), [address])
+
+
+@pytest.mark.parametrize("status", [b"abc", b"", b"2 0"])
+async def test_an_http2_status_that_is_no_number_is_the_servers_fault(tmp_path: Path, status: bytes) -> None:
+    tls = make_tls(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tls.certfile, tls.keyfile)
+    context.set_alpn_protocols(["h2"])
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+    async def server(plain: trio.SocketStream) -> None:
+        stream = trio.SSLStream(plain, context, server_side=True, https_compatible=True)
+        await stream.do_handshake()
+        await stream.receive_some()
+        header = b"\x00\x07:status" + bytes([len(status)]) + status
+        await stream.send_all(frame(4, 0, 0, b"") + frame(1, 5, 1, header))
+        with contextlib.suppress(trio.BrokenResourceError):
+            await stream.receive_some()
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            listeners = await nursery.start(partial(trio.serve_tcp, server, 0, host="127.0.0.1"))
+            url = f"https://127.0.0.1:{listeners[0].socket.getsockname()[1]}/x"
+            async with HttpClient(HttpClientOptions(ca_file=tls.certfile, timeout=5)) as client:
+                with pytest.raises(TransportFault) as raised:
+                    await client.get(url, most=100)
+            nursery.cancel_scope.cancel()
+    assert raised.value.reason == "http.protocol"
