@@ -20,7 +20,7 @@ from libreseed.adapters.chunks.chunk_ledger import ChunkLedger, FetchTotals
 from libreseed.adapters.chunks.chunk_store import ChunkStore
 from libreseed.adapters.chunks.recovery import Findings, journal_for, store_of
 from libreseed.adapters.files.prefix_hash import PrefixHash
-from libreseed.adapters.resolving.arrivals import portion, verify_batch
+from libreseed.adapters.resolving.arrivals import portion, put_whole, verify_batch
 from libreseed.adapters.resolving.single_chunks import Salvage, SingleChunks
 from libreseed.adapters.resolving.store import Workspace
 from libreseed.adapters.resolving.swarm_watch import STATUS_S, SwarmWatch
@@ -204,7 +204,7 @@ class ContentFetch:
             mix.opening = True
             data = await mirrors.chunk_map(self._resolution.minimal, self._layout.chunks.size)
             if data is not None and self._store is None:
-                await trio.to_thread.run_sync((self._space.swarm / self._layout.chunks.name).write_bytes, data)
+                await trio.to_thread.run_sync(put_whole, self._space.swarm / self._layout.chunks.name, data)
             if data is not None and self._resolution.completed == 3:
                 for piece in self._layout.chunks.pieces:
                     self.plan.piece_done(piece, trio.current_time())
