@@ -154,7 +154,7 @@ class FetchPlan:
         """
         if result.found:
             self._progress_at = now
-        if result.found or result.refused:
+        if result.found or result.refused or result.by_peer:
             self._unanswered = 0
         else:  # peers that have just lost a connection may take the next one in a moment
             self._unanswered += 1

@@ -91,3 +91,12 @@ def test_chunk_that_was_overwritten_is_asked_for_anew_but_not_for_ever() -> None
     assert swarm.plan.decide(swarm.now).salvage == ()
     swarm.run()  # parity gives it
     assert swarm.plan.verified.complete
+
+
+def test_peers_that_answer_are_not_out_of_reach_because_others_are() -> None:
+    """All that answered refuse; an address that a connection came from never does: nothing is refused for good yet."""
+    swarm = banned_twice()
+    for _ in range(limits.SALVAGE_ATTEMPTS + 1):
+        wants = swarm.plan.decide(swarm.now).salvage
+        assert wants
+        swarm.plan.salvaged(wants, Salvaged({}, set(), {ONE: set(wants)}, {CALLED_BACK}), swarm.now)

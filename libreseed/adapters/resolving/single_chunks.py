@@ -66,7 +66,8 @@ class SingleChunks:
         """Tell the plan: what is not found is refused only if nobody is left to ask for it."""
         lacking = [wanted for wanted in wants if wanted not in self._result.found]
         self._plan.salvaging = False
-        self._plan.salvaged(wants, Salvaged(self._result.found, self._roster.refused(known, lacking)), now)
+        refused = self._roster.refused(known, lacking)
+        self._plan.salvaged(wants, Salvaged(self._result.found, refused, self._result.by_peer), now)
 
     def _write(self, store: ChunkStore, found: Mapping[Chunk, bytes]) -> None:
         """Write verified chunks; in a thread. The parity file is only read by the repair, which verifies it again."""
