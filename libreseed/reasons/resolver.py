@@ -16,10 +16,10 @@ ROWS: tuple[Reason, ...] = (
     *rows(Exit.NOT_FOUND, "Run it once without --offline, or point --store at where it is.", "notfound.offline"),
     *rows(
         Exit.NO_SOURCE,
-        "Try again later or name a peer with --peer: the record is there, but nobody serves the release now.",
+        "Try again later, or name a peer (--peer) or a mirror (--mirror): nobody who was asked serves it now.",
         "source.none",
     ),
-    *rows(Exit.NO_SOURCE, "Name another peer with --peer, or try again later.", "source.incomplete"),
+    *rows(Exit.NO_SOURCE, "Name another peer (--peer) or mirror (--mirror), or try again later.", "source.incomplete"),
     *rows(
         Exit.TIMED_OUT, "Run it again: verified chunks are kept; or allow more time with --timeout.", "deadline.total"
     ),
@@ -45,7 +45,7 @@ ROWS: tuple[Reason, ...] = (
     ),
     *rows(
         Exit.SILEXIUM_REJECTED,
-        "Nobody who was asked has proofs for it: wait until it is logged, or ask another server (--silexium URL).",
+        "Wait until it is logged, ask another server (--silexium URL), or give the bundle itself (--bundle F).",
         "silexium.unlogged",
     ),
     *rows(

@@ -31,7 +31,7 @@ ROWS: tuple[Reason, ...] = (
     *rows(Exit.NOT_FOUND, "'libreseed-seeder list' shows what is seeded.", "notfound.release"),
     *rows(Exit.TIMED_OUT, "Look at the daemon's log; restart it if it hangs.", "deadline.daemon"),
     *rows(Exit.STORAGE, "Try again when the other control commands are done.", "storage.busy"),
-    *rows(Exit.STORAGE, "Stop the other daemon, or give this one its own --state-dir.", "storage.locked"),
+    *rows(Exit.STORAGE, "Stop the other daemon, or give this one a folder of its own.", "storage.locked"),
     *rows(
         Exit.STORAGE,
         "Remove a release ('libreseed-seeder remove') or raise 'max-store-bytes' in the configuration.",

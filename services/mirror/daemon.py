@@ -110,7 +110,7 @@ async def _reload(library: Library, tls: ServerTls | None) -> None:
 def _locked(store: Path) -> Iterator[None]:
     """One daemon per store; a store that cannot be written to is served without a lock, and is not healed."""
     if not store.is_dir():
-        raise NotFound("notfound.file", f"the store {store} is not a folder")
+        raise NotFound("notfound.file", f"the store {store} is not a folder; --store names another")
     try:
         (store / STATE_FOLDER).mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(

@@ -129,6 +129,9 @@ def require_places(options: ProofOptions, request: Request) -> None:
         raise unavailable("Silexium proofs are required, and offline nobody can be asked: --bundle is missing")
     elif not options.sources:
         raise unavailable("Silexium proofs are required, and nothing says where to get them")
+    for folder in folders:
+        if not Path(folder).expanduser().is_dir():
+            raise NotFound("notfound.file", f"a source of proofs: there is no folder {folder}")
 
 
 async def _sources(options: ProofOptions, request: Request, stack: AsyncExitStack) -> Sequence[ProofSource]:

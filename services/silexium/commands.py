@@ -22,7 +22,8 @@ _PASSFILE = "file (or pipe, /dev/fd/N) that holds the passphrase; LIBRESEED_PASS
 
 def add_subcommands(commands: Commands, name: str, *, summary: str, examples: str) -> Commands:
     """A command that has commands of its own (``key new``)."""
-    parser = commands.add_parser(name, help=summary, description=summary, examples=examples)
+    told = summary[0].upper() + summary[1:] + "."
+    parser = commands.add_parser(name, help=summary, description=told, examples=examples)
     return parser.add_subparsers(metavar="COMMAND", required=True)
 
 

@@ -54,9 +54,15 @@ def _init(arguments: argparse.Namespace) -> Report:
     from libreseed.adapters.command.settings import endpoint
     from libreseed.adapters.files.durable import durable_create, publish_directory, staging_directory
     from libreseed.adapters.silexium.embedded import embedded_world
+    from libreseed.errors import Malformed, UsageFault
+    from libreseed.silexium.signed_note import check_key_name
     from libreseed.silexium.tree_head import NamedKey
 
     folder = Path(arguments.folder)
+    try:
+        check_key_name(arguments.origin)
+    except Malformed as error:
+        raise UsageFault("usage", f"--origin: {error.message}") from error
     listen = endpoint(arguments.listen)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with staging_directory(folder.parent) as staging:

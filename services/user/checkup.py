@@ -210,7 +210,8 @@ def ports(place: Place) -> Finding:
                 if ":" in host:
                     probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 probe.bind((host, port))
-    return Finding("ports", "ok", ", ".join(map(str, place.settings["listen"])) + " can be bound")
+    told = [str(at) if at.port else f"any free port of {at.host}" for at in place.settings["listen"]]
+    return Finding("ports", "ok", ", ".join(told) + " can be bound")
 
 
 def network(place: Place) -> Finding:

@@ -1,6 +1,6 @@
 """``libreseed``: the verbs of a person at a shell. ``install`` is the resolver, run in place of this process.
 
-What is not built yet is not offered here. Commands and exit codes: docs/specification/commands.md.
+Commands and exit codes: docs/specification/commands.md.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_ABOUT = "Signed packages from a hostile network: installed after every proof about them held, and looked after."
 _EXAMPLES = """\
   libreseed demo                                   the whole main job on this machine, with damage and repair
   libreseed demo ~/project                         the same with a directory of yours
@@ -58,7 +59,7 @@ def _become_the_resolver(arguments: list[str]) -> None:
 
 
 def _parser() -> CommandParser:
-    parser = CommandParser(prog="libreseed", description=__doc__.partition("\n")[0], examples=_EXAMPLES)
+    parser = CommandParser(prog="libreseed", description=_ABOUT, examples=_EXAMPLES)
     add_version_flag(parser)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     verbs.add_parser("install", help="find, download, verify and install a release (libreseed-resolve)")
@@ -148,7 +149,12 @@ def _store_root(args: argparse.Namespace) -> Path:
 
 
 def _add_list(verbs: argparse._SubParsersAction[CommandParser]) -> None:
-    verb = verbs.add_parser("list", help="what is installed in the store")
+    verb = verbs.add_parser(
+        "list",
+        help="what is installed in the store",
+        description="List what is installed, with its paths.",
+        examples="  libreseed list\n  libreseed list --json",
+    )
     _add_store_flag(verb)
     verb.set_defaults(body=_list)
 
@@ -164,7 +170,13 @@ def _list(args: argparse.Namespace) -> Report:
 
 
 def _add_uninstall(verbs: argparse._SubParsersAction[CommandParser]) -> None:
-    verb = verbs.add_parser("uninstall", help="remove an installed release; local only, floors are kept")
+    verb = verbs.add_parser(
+        "uninstall",
+        help="remove an installed release; local only, floors are kept",
+        description="Remove every copy of a release that was installed from this store. What protects against a "
+        "rollback of it stays.",
+        examples="  libreseed uninstall hello@1.0.0",
+    )
     verb.add_argument("release", metavar="NAME@VERSION")
     _add_store_flag(verb)
     verb.set_defaults(body=_uninstall)

@@ -88,6 +88,16 @@ def test_help_has_examples_and_version_the_version(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out.startswith("libreseed-test 0.")
 
 
+def test_a_long_description_fits_the_terminal_and_examples_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    example = "  libreseed-test " + "--number 12345 " * 8
+    parser = CommandParser(prog="libreseed-test", description="Many words. " * 40, examples=example)
+    shown = parser.format_help().splitlines()
+    assert shown.count(example.rstrip()) == 1
+    assert max(len(line) for line in shown if line != example.rstrip()) <= 80
+    assert " ".join(shown).count("Many words.") == 40
+
+
 def test_a_defect_is_exit_1_without_a_traceback(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

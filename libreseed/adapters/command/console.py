@@ -41,6 +41,9 @@ __all__ = [
 ]
 
 
+_EXAMPLES = "examples:\n"
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What a command found: ``text`` for a person, ``data`` for ``--json`` (``"ok": true`` is added)."""
@@ -50,6 +53,15 @@ class Report:
     exit_code: int = Exit.OK
 
 
+class _Layout(argparse.RawDescriptionHelpFormatter):
+    """Examples stay as they are written; a description is filled to the terminal's width, as the flags' help is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith(_EXAMPLES):
+            return super()._fill_text(text, width, indent)
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)
+
+
 class CommandParser(argparse.ArgumentParser):
     """argparse with our conventions: examples in ``--help``, no abbreviations, errors as reason ``usage``."""
 
@@ -57,8 +69,8 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(
             prog=prog,
             description=description,
-            epilog=f"examples:\n{examples.rstrip()}" if examples else None,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=f"{_EXAMPLES}{examples.rstrip()}" if examples else None,
+            formatter_class=_Layout,
             allow_abbrev=False,
         )
 

@@ -111,4 +111,4 @@ def _there(data: bytes | None, path: str) -> bytes:
 
 
 def _missing(path: str) -> NotFound:
-    return NotFound("notfound.log", f"the source does not have {path}")
+    return NotFound("notfound.log", f"the source has no {path}, which every copy of a log that shows it has")
