@@ -214,6 +214,31 @@ def test_a_lying_source_is_refused_and_hides_nothing_for_long(
     assert found.index == 5 and me.indices == [5]
 
 
+def test_an_old_head_that_was_once_good_shows_nothing_new(log: PublicLog, me: Watcher) -> None:
+    log.add(*others(5))
+    old = log.source.folder.checkpoint()
+    me.look(log.source, watch())
+    log.add(*others(8)[5:])
+    me.look(log.source, watch())
+    source = log.source
+    source.lies["checkpoint"] = old
+    assert me.refused(source, watch()).reason == "silexium.rollback"
+
+
+def test_what_was_signed_long_ago_is_verified_again_for_a_package_that_is_added(
+    tmp_path: Path, log: PublicLog, me: Watcher
+) -> None:
+    """The head is known and has not changed; the entries below it are another log's, with tiles that fit them."""
+    log.add(*others(270), logged("bye@6.6.6", THIEF))
+    me.look(log.source, watch())
+    (tmp_path / "liar").mkdir()
+    liar = PublicLog(tmp_path / "liar").add(*others(271)).source
+    liar.lies["checkpoint"] = log.source.folder.checkpoint()
+    both = watch(packages=["hello", "bye"])
+    assert me.refused(liar, both).reason == "silexium.tile"
+    assert [finding.release for finding in me.look(log.source, both).told] == ["bye@6.6.6"]
+
+
 def test_another_history_is_refused_for_good_and_kept_as_evidence(tmp_path: Path, me: Watcher) -> None:
     """The log shows the monitor a history without the hidden entry, and forgets which."""
     mine = Source(exported(tmp_path / "mine", [5, 9], branch="mine", shared=3))
