@@ -18,7 +18,7 @@ from libreseed.silexium.tree_head import NamedKey
 from libreseed.silexium.trust_policy import TrustedLog
 from tests.log_support import START, Source, checkpoint_of, exported, open_log
 from tests.monitor_support import AUTHOR, HELLO, NOW, PublicLog, Watcher, logged, others, watch
-from tests.silexium_support import LOG, LOG_KEY, private
+from tests.silexium_support import LOG, LOG_KEY, private, quorum
 
 THIEF = private(77)
 SOMEBODY = private(78).public
@@ -249,6 +249,17 @@ def test_another_history_is_refused_for_good_and_kept_as_evidence(tmp_path: Path
     assert error.value.reason == "silexium.fork" and str(me.path) in error.value.details[0]
     assert wire.parse(me.state() or b"", max_bytes=limits.WATCH_BYTES)["memory"]["conflict"] is not None
     assert me.refused(mine, watch()).reason == "silexium.fork"
+
+
+def test_the_witnesses_and_the_age_that_a_policy_demands_count(log: PublicLog, me: Watcher) -> None:
+    log.add(logged("hello@1.0.0"))
+    for demands, reason in (
+        (TrustedLog(LOG, quorum(1)), "silexium.witness-quorum"),
+        (TrustedLog(LOG, max_head_age=60), "silexium.stale"),
+    ):
+        with pytest.raises(LibreSeedError) as error:
+            LogMonitor(me.path, demands, watch()).update(log.source, NOW, lambda *told: me.told.append(told))
+        assert error.value.reason == reason and me.told == [] and me.state() is None
 
 
 def test_a_clock_that_was_set_back_is_noticed(log: PublicLog, me: Watcher) -> None:
