@@ -22,7 +22,7 @@ ROWS: tuple[Reason, ...] = (
     *rows(Exit.CONFIGURATION, "Run chmod 600 on the key file, and chown it to yourself.", "key.permissions"),
     *rows(Exit.CONFIGURATION, "Give the right passphrase; without it the key cannot be read.", "key.passphrase"),
     *rows(Exit.NOT_FOUND, "Check the path.", "notfound.file"),
-    *rows(Exit.INTERRUPTED, "Run the same command again: verified data is kept and it resumes.", "interrupted"),
+    *rows(Exit.INTERRUPTED, "Run the same command again: what was downloaded and verified is kept.", "interrupted"),
     *rows(Exit.RECORD_REJECTED, OTHER_RECORD, *(f"encoding.{fault}" for fault in ENCODING_FAULTS)),
     *rows(Exit.RECORD_REJECTED, OTHER_RECORD, "signature.invalid"),
     *rows(Exit.STORAGE, "Remove it or choose another place: nothing that exists is replaced.", "storage.exists"),
