@@ -14,7 +14,7 @@ from libreseed.adapters.http.connections import Connections
 from libreseed.adapters.http.server import HttpServerOptions, serve
 from services.mirror import answers
 from services.mirror.bodies import CopyFile
-from tests.http_support import echo
+from tests.http_support import echo, served
 from tests.mirror_daemon_support import big_release, mirror
 
 pytestmark = pytest.mark.integration
@@ -49,6 +49,29 @@ async def test_one_client_port_on_two_listeners_is_two_connections_that_are_coun
                     await trio.lowlevel.checkpoint()
             assert (connections.evicted, connections.refused) == (0, 0)
             nursery.cancel_scope.cancel()
+
+
+_LEFT_BEHIND = {
+    "a proxy is asked for": b"CONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a proxy is asked for by 1.0": b"CONNECT a:1 HTTP/1.0\r\nHost: x\r\n\r\n",
+    "many answers that nobody takes": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 50,
+    "a body that is waited for": b"GET / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n" * 4,
+    "a web socket": b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+    b"Sec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("request_bytes", _LEFT_BEHIND.values(), ids=_LEFT_BEHIND)
+async def test_no_request_keeps_a_connection_after_its_client_has_left(request_bytes: bytes) -> None:
+    """One that is busy for ever makes no room: a thousand of them were the end of a server."""
+    with trio.fail_after(30):
+        async with served(echo) as server:
+            for _ in range(20):
+                stream = await trio.open_tcp_stream(server.host, server.port)
+                await stream.send_all(request_bytes)
+                await trio.aclose_forcefully(stream)
+            while len(server.connections):
+                await trio.lowlevel.checkpoint()
 
 
 async def test_a_crowd_that_wants_parts_is_not_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import h2.errors
 import h2.events
 import h2.exceptions
+import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
@@ -54,6 +55,7 @@ class Conversation:
         self._stream = stream  # a trio.SSLStream around the connection's stream, or that itself
         self._sending = trio.Lock()
         self._idling = TrioSingleTask()
+        self._reading = trio.CancelScope()
         self._tasks: TaskGroup
         self._protocol: H11Protocol | H2Protocol
 
@@ -64,7 +66,7 @@ class Conversation:
             return
         setting = self._setting
         kind = _Http2 if alpn == "h2" else _Http11
-        server = self._connection.stream.socket.getsockname()[:2]
+        server = self._connection.ends[1]
         is_tls = isinstance(self._stream, trio.SSLStream)
         async with TaskGroup() as self._tasks:
             self._protocol = kind(
@@ -95,12 +97,14 @@ class Conversation:
         return self._stream.selected_alpn_protocol() or "http/1.1"
 
     async def _read(self) -> None:
-        try:
+        """Until the client has ended, or the connection is closed: then also what waits to read on is over.
+
+        hypercorn lets a reader wait for the end of an answer that may never end once nobody takes it.
+        """
+        with self._reading, contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while data := await self._stream.receive_some(_RECEIVE_BYTES):
                 await self._protocol.handle(RawData(bytes(data)))
             await self._protocol.handle(RawData(b""))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
         self._connection.gone = True
         await self._protocol.handle(Closed())
 
@@ -121,6 +125,7 @@ class Conversation:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self._connection.gone = True
                 await self._protocol.handle(Closed())
+                self._reading.cancel()
 
     async def _set_idle(self, idle: bool) -> None:
         self._setting.connections.set_idle(self._connection, idle)
@@ -143,13 +148,21 @@ class Conversation:
             await self._stream.aclose()
         except (trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError):
             self._connection.abort()
+        self._reading.cancel()
 
 
 class _Http11(H11Protocol):
-    """HTTP/1.1, which an ``Upgrade: h2c`` does not leave (RFC 9113 has dropped it)."""
+    """HTTP/1.1, which no request leaves: neither ``Upgrade: h2c`` (RFC 9113 has dropped it) nor CONNECT."""
 
     async def _check_protocol(self, event: Any) -> None:
         """An upgrade that is not granted is ignored (RFC 9110, 7.8)."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        if request.method == b"CONNECT":  # this is no proxy, and h11 pauses for what would follow
+            await self._send_error_response(405)
+            await self.send(Closed())
+            return
+        await super()._create_stream(request)
 
 
 class _Http2(H2Protocol):
