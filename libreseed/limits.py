@@ -228,6 +228,7 @@ URL_CHARS = 2048
 STAMPS_PER_KIND = 8  # RFC 3161 responses of one attestation, and as many OpenTimestamps proofs
 TILE_WIDTH = 256  # hashes; also entries per bundle
 TILE_PATH_CHARS = 64
+SERVERS_OF_A_DATABASE = 8  # libreseed-silexium serve, at once
 LOG_CACHED_TILES = 512  # 9 KB each, for each of a few sizes
 LOG_FILE_BYTES = TILE_WIDTH * (LOG_ENTRY_BYTES + 2)  # a bundle of entries, the largest file of a log's layout
 WATCHED_PACKAGES = 1024  # that one monitor looks for

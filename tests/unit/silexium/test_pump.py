@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 
+from libreseed import limits
 from libreseed.adapters.silexium.publication import Advanced
 from libreseed.errors import LocalFault
 from services.silexium.pump import Pump
@@ -90,6 +91,32 @@ async def test_a_ring_wakes_it_at_once(tmp_path: Path) -> None:
         nursery.cancel_scope.cancel()
     bell.close()
     assert wake_server(database) is False
+
+
+async def test_a_second_server_does_not_make_the_first_one_deaf(tmp_path: Path) -> None:
+    database = tmp_path / "silexium.db"
+    first = WakeBell(database)
+    WakeBell(database).close()  # one that could not serve, because the port is the first one's
+    second = WakeBell(database)
+    with trio.fail_after(20):
+        await first.rung()  # a new server's look is a ring, too
+        assert wake_server(database) is True
+        await first.rung()
+        await second.rung()
+    first.close()
+    assert wake_server(database) is True
+    second.close()
+    assert (wake_server(database), list(tmp_path.iterdir())) == (False, [])
+
+
+def test_more_servers_than_a_database_takes_are_refused(tmp_path: Path) -> None:
+    database = tmp_path / "silexium.db"
+    bells = [WakeBell(database) for _ in range(limits.SERVERS_OF_A_DATABASE)]
+    with pytest.raises(LocalFault) as caught:
+        WakeBell(database)
+    assert caught.value.reason == "storage.locked"
+    for bell in bells:
+        bell.close()
 
 
 async def test_the_bell_of_a_killed_server_is_taken_over(tmp_path: Path) -> None:
