@@ -71,7 +71,7 @@ def read_plan(arguments: argparse.Namespace) -> SyncPlan:
     if not plan.sites and not (plan.releases and plan.rules.publishers and plan.bootstrap):
         raise UsageFault("usage", "from the swarm alone, name the releases, --publisher and --bootstrap")
     if not plan.store.is_dir():
-        raise NotFound("notfound.file", f"the store {plan.store} is not a folder")
+        raise NotFound("notfound.file", f"the store {plan.store} is not a folder; make it first")
     return plan
 
 
