@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from libreseed import limits
 from libreseed.adapters.command.console import CommandParser, Report, add_json_flag
 from libreseed.errors import ProofRejected, UsageFault
-from libreseed.resolve.proofs import check_lines, check_rows, require_age, unavailable
+from libreseed.resolve.proofs import check_lines, check_rows, require_age
 
 if TYPE_CHECKING:
     from libreseed.ids import ReleaseId
@@ -147,10 +147,12 @@ def _policy(args: argparse.Namespace) -> tuple[Policy, SilexiumPolicy, list[Path
 
     path = args.policy or default_directory("config") / "policy.toml"
     if args.policy is None and not path.exists():
-        raise unavailable(f"no policy says whose proofs are believed: there is no {path}")
+        raise ProofRejected("silexium.unavailable", f"no policy says whose proofs are believed: there is no {path}")
     policy = read_policy(path)
     if policy.silexium is None:
-        raise unavailable(f"{path} has no [silexium] table that says whose proofs are believed")
+        raise ProofRejected(
+            "silexium.unavailable", f"{path} has no [silexium] table that says whose proofs are believed"
+        )
     return policy, policy.silexium, [*args.headers, *map(Path, policy.headers)]
 
 
