@@ -6,6 +6,7 @@ import socket
 from functools import partial
 from pathlib import Path
 
+import h2.events
 import pytest
 import trio
 
@@ -14,7 +15,8 @@ from libreseed.adapters.http.connections import Connections
 from libreseed.adapters.http.server import HttpServerOptions, serve
 from services.mirror import answers
 from services.mirror.bodies import CopyFile
-from tests.http_support import echo, served
+from tests.http_support import echo, raw_request, served
+from tests.integration.http.test_hostile_clients import http2, secure
 from tests.mirror_daemon_support import big_release, mirror
 
 pytestmark = pytest.mark.integration
@@ -72,6 +74,48 @@ async def test_no_request_keeps_a_connection_after_its_client_has_left(request_b
                 await trio.aclose_forcefully(stream)
             while len(server.connections):
                 await trio.lowlevel.checkpoint()
+
+
+_NO_WEB_SOCKETS = {
+    "no key": b"Sec-WebSocket-Version: 13\r\n",
+    "a bad key": b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n",
+    "a good key": b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n",
+}
+
+
+@pytest.mark.parametrize("fields", _NO_WEB_SOCKETS.values(), ids=_NO_WEB_SOCKETS)
+async def test_who_asks_for_a_web_socket_fills_no_log(fields: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """A traceback for each request fills the disk at the attacker's rate; the request is answered as any other."""
+    head = b"GET /x HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n" + fields
+    with trio.fail_after(30):
+        async with served(echo) as server:
+            assert (await raw_request(server, head + b"\r\n", most=1)).startswith(b"HTTP/1.1 200")
+            for _ in range(5):
+                stream = await trio.open_tcp_stream(server.host, server.port)
+                await stream.send_all(head + b"\r\n")
+                await trio.aclose_forcefully(stream)
+            while len(server.connections):
+                await trio.lowlevel.checkpoint()
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+@pytest.mark.parametrize("protocol", [(), ((b":protocol", b"websocket"), (b":path", b"/"), (b":scheme", b"https"))])
+async def test_who_asks_for_a_tunnel_by_http2_is_sent_away_and_fills_no_log(
+    tmp_path: Path, protocol: tuple[tuple[bytes, bytes], ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    tls, options = secure(tmp_path)
+    with trio.fail_after(30):
+        async with served(echo, options) as server, http2(server, tls) as client:
+            head = [(b":method", b"CONNECT"), (b":authority", b"x"), *protocol]
+            client.connection.send_headers(1, head)
+            await client.flush()
+            while events := await client.events():
+                if any(isinstance(event, h2.events.ConnectionTerminated) for event in events):
+                    break
+            assert events
+            while len(server.connections):
+                await trio.lowlevel.checkpoint()
+    assert [record.getMessage() for record in caplog.records] == []
 
 
 async def test_a_crowd_that_wants_parts_is_not_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,7 +152,7 @@ class Conversation:
 
 
 class _Http11(H11Protocol):
-    """HTTP/1.1, which no request leaves: neither ``Upgrade: h2c`` (RFC 9113 has dropped it) nor CONNECT."""
+    """HTTP/1.1, which no request leaves: neither by an upgrade (RFC 9113 has dropped ``h2c``) nor by CONNECT."""
 
     async def _check_protocol(self, event: Any) -> None:
         """An upgrade that is not granted is ignored (RFC 9110, 7.8)."""
@@ -162,7 +162,15 @@ class _Http11(H11Protocol):
             await self._send_error_response(405)
             await self.send(Closed())
             return
-        await super()._create_stream(request)
+        await super()._create_stream(_without_upgrade(request))
+
+
+def _without_upgrade(request: h11.Request) -> h11.Request:
+    """The request as one for HTTP: hypercorn must see no WebSocket, whose code a client can make fail at will."""
+    headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
+    if len(headers) == len(request.headers):
+        return request
+    return h11.Request(method=request.method, headers=headers, target=request.target, http_version=request.http_version)
 
 
 class _Http2(H2Protocol):
@@ -211,8 +219,17 @@ class _Http2(H2Protocol):
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
         self._resets += sum(isinstance(event, h2.events.StreamReset) for event in events)
         if self._resets > limits.HTTP_RESETS:  # CVE-2023-44487: requests that are taken back cost us, not the client
-            self.connection.close_connection(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
-            await self._flush()
-            await self.send(Closed())
-            return
-        await super()._handle_events(events)
+            await self._end(h2.errors.ErrorCodes.ENHANCE_YOUR_CALM)
+        elif any(isinstance(event, h2.events.RequestReceived) and _is_connect(event) for event in events):
+            await self._end(h2.errors.ErrorCodes.PROTOCOL_ERROR)  # no proxy, no WebSocket (RFC 8441)
+        else:
+            await super()._handle_events(events)
+
+    async def _end(self, why: h2.errors.ErrorCodes) -> None:
+        self.connection.close_connection(why)
+        await self._flush()
+        await self.send(Closed())
+
+
+def _is_connect(event: h2.events.RequestReceived) -> bool:
+    return any(name == b":method" and value.upper() == b"CONNECT" for name, value in event.headers)
