@@ -60,7 +60,6 @@ def add_parser(commands: Commands) -> None:
 
 def _serve_command(arguments: argparse.Namespace) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     run_server(load_site(arguments))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import re
 import ssl
@@ -32,6 +33,9 @@ from libreseed.adapters.http.redirects import literal_address, next_hop, parse_u
 from libreseed.errors import LibreSeedError, NotFound, TransportFault, UsageFault
 
 __all__ = ["HttpAnswer", "HttpClient", "HttpClientOptions", "HttpStream"]
+
+# httpx tells every request at INFO, with its whole URL: noise on a terminal, and a place where a password may stand.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/(?:[0-9]{1,15}|\*)", re.ASCII)

@@ -97,6 +97,14 @@ async def test_a_servers_fault_has_its_reason_and_its_end(fault: str) -> None:
     assert raised.value.reason == reason, raised.value.message
 
 
+async def test_no_request_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A URL may hold a password, and a terminal is no place for every request of a library."""
+    caplog.set_level("INFO")
+    async with raw_server(says(HEAD + b"Content-Length: 2\r\n\r\nok")) as url, HttpClient() as client:
+        await client.get(url + "/secret", most=10)
+    assert caplog.text == ""
+
+
 async def test_nobody_listens() -> None:
     async with HttpClient() as client:
         with pytest.raises(LibreSeedError) as raised:
