@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from libreseed.adapters.command.console import CommandParser, Report
-from libreseed.errors import NotFound
+from libreseed.errors import NotFound, UsageFault
 from libreseed.reasons import Exit
 
 from .lookups import Place, add_flags, dht_client, offers_about, read_place
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from libreseed.ids import PackageName, PublicKey, Version
     from libreseed.resolve.receipt import Receipt
 
-__all__ = ["Candidate", "add_parser", "candidates"]
+__all__ = ["Candidate", "add_parser", "candidates", "resolver_line"]
 
 _EXAMPLES = """\
   libreseed update                     everything that is installed
-  libreseed update hello --dry-run     only say what is newer"""
+  libreseed update hello --dry-run     only say what is newer
+  libreseed update --silexium https://log.example    with proofs from this server, as at the installation"""
 _START = "import sys; from libreseed_services.resolver.cli import main; sys.exit(main())"
 
 
@@ -39,7 +40,12 @@ def add_parser(verbs: argparse._SubParsersAction[CommandParser]) -> None:
     verb.add_argument("names", nargs="*", metavar="NAME", help="the packages (default: all that are installed)")
     verb.add_argument("--dry-run", action="store_true", help="change nothing, say what is newer")
     verb.add_argument("--pre", action="store_true", help="consider pre-releases, too")
+    verb.add_argument(
+        "--silexium", action="append", metavar="URL", help="a Silexium server, mirror or folder; repeatable"
+    )
     verb.add_argument("--no-silexium", action="store_true", help="go without Silexium's proofs, as libreseed-resolve")
+    verb.add_argument("--mirror", action="append", metavar="URL", help="a mirror to fetch from; may be repeated")
+    verb.add_argument("--ca-file", metavar="F", help="trust these authorities (PEM) instead of the system's")
     add_flags(verb)
     verb.set_defaults(body=_update)
 
@@ -89,6 +95,8 @@ def _update(args: argparse.Namespace) -> Report:
     from libreseed.adapters.resolving.store import Store
     from libreseed.resolve.request import parse_name
 
+    if args.no_silexium and args.silexium:
+        raise UsageFault("usage", "--no-silexium goes without proofs: --silexium contradicts it")
     place = read_place(args)
     there = candidates(installed(Store(place.store)), [parse_name(name) for name in args.names])
     known = trio.run(_look_up, there, place, args.pre) if there else []
@@ -114,18 +122,25 @@ async def _look_up(there: Sequence[Candidate], place: Place, pre: bool) -> list[
 
 def _resolve(one: Candidate, args: argparse.Namespace, place: Place) -> int:
     """Run the resolver, whose judgement it all is; its messages go to stderr. Returns its exit code."""
+    line = resolver_line(one, args, place)
+    return subprocess.run(line, stdout=subprocess.DEVNULL, check=False).returncode
+
+
+def resolver_line(one: Candidate, args: argparse.Namespace, place: Place) -> list[str]:
+    """The resolver's command line for ``one``, with every flag that was given for it."""
     line = [sys.executable, "-c", _START, f"{one.name}@{one.newest}", "--store", str(place.store)]
     if one.parent != place.store.absolute() / "packages":
         line += ["--out", str(one.parent)]
-    line += [part for at in args.bootstrap or () for part in ("--bootstrap", at)]
-    for flag in ("policy", "config", "timeout"):
-        if (value := getattr(args, flag)) is not None:
+    for flag in ("bootstrap", "silexium", "mirror"):
+        line += [part for value in getattr(args, flag) or () for part in (f"--{flag}", value)]
+    for flag in ("policy", "config", "timeout", "ca-file"):
+        if (value := getattr(args, flag.replace("-", "_"))) is not None:
             line += [f"--{flag}", str(value)]
     if args.no_silexium:
         line.append("--no-silexium")
     if args.json:
         line.append("--quiet")
-    return subprocess.run(line, stdout=subprocess.DEVNULL, check=False).returncode
+    return line
 
 
 def _row(one: Candidate, code: int | None) -> dict[str, object]:

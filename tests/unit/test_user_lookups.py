@@ -18,9 +18,12 @@ from libreseed.keys.ed25519 import PrivateKey
 from libreseed.package.minimal import MinimalManifest
 from libreseed.resolve.offers import offers_of, preferred
 from libreseed.resolve.receipt import Receipt
+from services.resolver.cli import _parser as resolver_parser
 from services.user import checkup
+from services.user.cli import _parser as user_parser
 from services.user.cli import main
-from services.user.update import candidates
+from services.user.lookups import read_place
+from services.user.update import candidates, resolver_line
 
 KEY, STRANGER = PrivateKey(b"\x07" * 32), PrivateKey(b"\x08" * 32)
 NAME = PackageName("hello")
@@ -111,6 +114,24 @@ def test_newer_is_what_semver_says(installed: str, offered: str, newer: bool) ->
     one = candidates([receipt(installed)], [])[0]
     assert not one.is_newer
     assert replace(one, newest=Version(offered)).is_newer is newer
+
+
+def test_update_hands_every_flag_of_the_resolver_on(place: Path) -> None:
+    given = ["--silexium", "https://log.example", "--silexium", "copy", "--mirror", "https://a.example/"]
+    given += ["--ca-file", "ca.pem", "--policy", str(place / "policy.toml"), "--bootstrap", "127.0.0.1:9"]
+    (place / "policy.toml").write_text("")
+    args = user_parser().parse_args(["update", *given, "--timeout", "90"])
+    line = resolver_line(candidates([receipt("1.0.0")], [])[0], args, read_place(args))
+    handed = resolver_parser().parse_args(line[3:])  # after python -c START
+    assert (handed.silexium, handed.mirror, handed.ca_file) == (args.silexium, args.mirror, args.ca_file)
+    assert (handed.policy, handed.bootstrap, handed.timeout) == (args.policy, args.bootstrap, args.timeout)
+    assert not handed.no_silexium
+
+
+def test_update_with_and_without_silexium_is_a_contradiction(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["update", "--no-silexium", "--silexium", "https://log.example"]) == 2
+    assert "contradicts" in capsys.readouterr().err
+    assert not (place / "store").exists()
 
 
 # --- doctor ----------------------------------------------------------------------------------------------------------
