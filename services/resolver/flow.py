@@ -90,6 +90,7 @@ class _Run:
         self.final = parent / str(self.release)
         self.basis: TrustBasis | None = None
         self._space: Workspace | None = None
+        self._locked = False
         self.allowance = trio.CancelScope()  # what the whole of it may take
         self._proving = False
         self._proven: Proven | None = None
@@ -119,8 +120,10 @@ class _Run:
             await trio.to_thread.run_sync(self._prepare)
         lock = self.store.lock(self.release)
         try:
-            waited = not self.options.request.offline and await self._take(lock)
-            if waited and (found := await self._installed()) is not None:
+            # Offline, where nothing of the release lies there is nothing to guard, and no store to be made.
+            if not self.options.request.offline or await trio.to_thread.run_sync(self.store.workspaces, self.release):
+                await self._take(lock)
+            if (found := await self._installed()) is not None:
                 return found  # another resolver finished it meanwhile
             if not self.options.request.without_silexium:
                 await self._prove()
@@ -148,13 +151,12 @@ class _Run:
             self.final.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.final.parent)
 
-    async def _take(self, lock: ReleaseLock) -> bool:
-        """Hold the release's lock; True if another process had it first."""
-        if await trio.to_thread.run_sync(partial(lock.acquire, wait=False)):
-            return False
-        self.progress.note(f"another process resolves {self.release} into this store: waiting for it")
-        await trio.to_thread.run_sync(partial(lock.acquire, wait=True), abandon_on_cancel=True)
-        return True
+    async def _take(self, lock: ReleaseLock) -> None:
+        """Hold the release's lock, as soon as no other process does."""
+        if not await trio.to_thread.run_sync(partial(lock.acquire, wait=False)):
+            self.progress.note(f"another process resolves {self.release} into this store: waiting for it")
+            await trio.to_thread.run_sync(partial(lock.acquire, wait=True), abandon_on_cancel=True)
+        self._locked = True
 
     # --- step 10, what is about documents alone ----------------------------------------------------------------------
     async def _prove(self) -> None:
@@ -289,8 +291,8 @@ class _Run:
         self.allowance.deadline = min(self.allowance.deadline, trio.current_time() + allowed)
 
     def _left_in_store(self) -> tuple[Workspace, FoundRecord]:
-        """A download that an earlier run began; offline, there is nothing else."""
-        for space in self.store.workspaces(self.release):
+        """A download that an earlier run began; offline, there is nothing else. One that began just now is not ours."""
+        for space in self.store.workspaces(self.release) if self._locked else ():
             if space.record.exists() and self.basis is not None:
                 data = space.record.read_bytes()
                 for key in self.basis.keys:
