@@ -120,8 +120,8 @@ class _Run:
             await trio.to_thread.run_sync(self._prepare)
         lock = self.store.lock(self.release)
         try:
-            # Offline, where nothing of the release lies there is nothing to guard, and no store to be made.
-            if not self.options.request.offline or await trio.to_thread.run_sync(self.store.workspaces, self.release):
+            begun = await trio.to_thread.run_sync(self.store.workspaces, self.release)
+            if begun or not self.options.request.offline:  # offline, a store is not made only to be locked
                 await self._take(lock)
             if (found := await self._installed()) is not None:
                 return found  # another resolver finished it meanwhile
