@@ -25,9 +25,8 @@ from libreseed.errors import ContentRejected, LocalFault, NotFound, ProofRejecte
 from libreseed.package.minimal import MinimalManifest
 from libreseed.resolve.deadline import allowed_seconds
 from libreseed.resolve.engine import FoundRecord, Resolution
-from libreseed.resolve.floors import raise_floor
 from libreseed.resolve.policy import Policy
-from libreseed.resolve.proofs import NOT_CHECKED, attested_basis, proven_author
+from libreseed.resolve.proofs import attested_basis, proven_author
 from libreseed.resolve.receipt import Receipt
 from libreseed.resolve.request import Request
 from libreseed.resolve.trust import TrustBasis, trusted_publishers, untrusted
@@ -42,7 +41,6 @@ from .proofs import ProofOptions, collect_proofs, proven_before, require_no_conf
 if TYPE_CHECKING:
     from libreseed.adapters.silexium.proof_collector import Proven
     from libreseed.ids import Sha256Digest
-    from libreseed.package.manifest import FullManifest
 
     from .content import Content
     from .mirrors import MirrorAccess
@@ -198,29 +196,19 @@ class _Run:
         self.steps.done(9)
         return Outcome.of(receipt, self.steps, already=True)
 
-    async def _present(self) -> FullManifest | None:
-        """The manifest of a tree of the release that lies there without its receipt, or with one that says less.
+    async def _present(self) -> bool:
+        """Whether a tree of the release lies there without its receipt, or with one that says less.
 
         A crash came between the two, or it was installed without proofs. Anything else in its place is refused.
         """
         if not self.final.exists():
-            return None
+            return False
         try:
-            return await trio.to_thread.run_sync(_check_tree, self.final, self.resolution.minimal)
+            await trio.to_thread.run_sync(_check_tree, self.final, self.resolution.minimal)
         except LocalFault as error:
             message = f"{self.final} exists and is not {self.release}: {error.evidence.get('what', error)}"
             raise LocalFault("storage.occupied", message) from error
-
-    async def _adopt(self, there: FullManifest) -> Outcome:
-        """Take a tree that is there as it is: everything but Silexium is proven by its own files."""
-        minimal = self.resolution.minimal
-        why = self.basis.why if self.basis is not None else ""
-        receipt = Receipt(minimal, str(self.final), _now_ms(), why, NOT_CHECKED, tree=there.digest)
-        floor = self.resolution.trusted.floors.get(minimal.pubkey)
-        floor = raise_floor(floor, self.release, minimal.pubkey, minimal.timestamp, minimal.data)
-        await trio.to_thread.run_sync(self.store.keep_floor, floor)
-        await trio.to_thread.run_sync(self.store.keep_receipt, receipt)
-        return Outcome.of(receipt, self.steps, already=True)
+        return True
 
     # --- steps 2 to 11 -----------------------------------------------------------------------------------------------
     async def _obtain_and_install(self) -> Outcome:
@@ -230,7 +218,7 @@ class _Run:
             from .content import obtain_offline
 
             job = self._job(space)
-            present = await self._present() is not None
+            present = await self._present()
             return await self._install(job, await obtain_offline(job), record.source, present=present)
         options = self.options
         async with trio.open_nursery() as nursery, self._open_mirrors() as mirrors:
@@ -239,17 +227,14 @@ class _Run:
                 record = await self._find(network, mirrors)
             self._accept(record)
             await (network.loaded() if network is not None else load_without_swarm())
-            tree = await self._present()
-            if tree is not None and options.request.without_silexium:
-                there = await self._adopt(tree)
-            else:  # a tree that is there cannot show which .tgz it came from (check 10.12): fetched and judged again
-                minimal = self.resolution.minimal
-                space = await trio.to_thread.run_sync(self.store.workspace, self.release, minimal.torrent)
-                from .content import obtain_online
+            present = await self._present()  # no tree shows which .tgz it came from: that is fetched and judged again
+            minimal = self.resolution.minimal
+            space = await trio.to_thread.run_sync(self.store.workspace, self.release, minimal.torrent)
+            from .content import obtain_online
 
-                job = self._job(space)
-                content = await obtain_online(job, network, options.peers, mirrors)
-                there = await self._install(job, content, record.source, present=tree is not None)
+            job = self._job(space)
+            content = await obtain_online(job, network, options.peers, mirrors)
+            there = await self._install(job, content, record.source, present=present)
             nursery.cancel_scope.cancel()
         return there
 
@@ -322,10 +307,10 @@ class _Run:
         await trio.to_thread.run_sync(self.store.discard, job.space)
 
 
-def _check_tree(root: Path, minimal: MinimalManifest, tree: Sha256Digest | None = None) -> FullManifest:
+def _check_tree(root: Path, minimal: MinimalManifest, tree: Sha256Digest | None = None) -> None:
     from libreseed.adapters.packing.tree_check import check_tree_on_disk
 
-    return check_tree_on_disk(root, minimal, tree)
+    check_tree_on_disk(root, minimal, tree)
 
 
 def _is_refusal(error: BaseException) -> bool:

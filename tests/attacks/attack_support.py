@@ -91,13 +91,14 @@ class Arrived:
         machine.repaired(verified)
         return machine
 
-    async def install(self) -> Receipt:
-        """Steps 7 to 11, as the resolver takes them."""
+    async def install(self, *, present: bool = False) -> Receipt:
+        """Steps 7 to 11, as the resolver takes them; ``present`` if the tree is there."""
         with Progress(quiet=True) as progress:
             space = self.store.workspace(RELEASE, self.minimal.torrent)
             job = Job(self.resolution, self.store, space, Steps(), progress)
             now = partial(int, self.minimal.timestamp)
-            return await trio.to_thread.run_sync(install, job, self.package.tgz, self.digest, self.final, now)
+            take = partial(install, job, self.package.tgz, self.digest, self.final, now, present=present)
+            return await trio.to_thread.run_sync(take)
 
     @property
     def digest(self) -> Sha256Digest:

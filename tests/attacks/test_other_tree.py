@@ -9,7 +9,7 @@ import pytest
 
 from libreseed.adapters.packing.archive import extract_archive
 from tests.proof_support import Desk, draft
-from tests.resolver_support import Sample, assert_installed, make_sample, rejects
+from tests.resolver_support import Sample, assert_installed, make_sample, rejects, scene
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,26 @@ async def test_a_tree_that_was_there_before_is_not_taken_for_the_one_that_was_pr
     put_tree(sample, out / str(sample.minimal.release))
     outcome = await desk.resolve(draft(sample).bundle(), out=out)
     assert (outcome.silexium, outcome.path) == ("proven", str(out / str(sample.minimal.release)))
+
+
+async def test_a_tree_that_was_there_before_is_not_taken_without_proofs_either(
+    tmp_path: Path, sample: Sample, other: Sample
+) -> None:
+    """With ``--no-silexium`` the record alone says which .tgz is meant: only a tree of that one gets a receipt."""
+    out = tmp_path / "vendor"
+    place = out / str(sample.minimal.release)
+    async with scene(tmp_path, sample) as it:
+        await it.seed()
+        put_tree(other, place)
+        with rejects("storage.changed"):
+            await it.resolve(out=out)
+        assert not list((it.store / "receipts").iterdir())
+        assert not list((it.store / "floors").iterdir())
+        assert_installed(other, place)
+        shutil.rmtree(out)
+        put_tree(sample, place)
+        outcome = await it.resolve(out=out)
+        assert (outcome.silexium, outcome.path, outcome.already) == ("not checked", str(place), False)
 
 
 async def test_a_tree_that_took_the_place_of_the_proven_one_is_noticed(

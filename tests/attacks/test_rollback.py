@@ -89,13 +89,12 @@ async def test_the_floor_is_on_the_disk_before_the_tree_has_its_name(tmp_path: P
     assert arrived.floor.timestamp == 2000
 
 
-async def test_a_tree_that_is_adopted_after_a_crash_has_a_floor_again(current: Arrived) -> None:
+async def test_a_tree_without_receipt_has_a_floor_again_once_it_is_judged_again(current: Arrived) -> None:
     """The tree alone is left (store moved, receipts and floors lost): taking it over protects it anew."""
     for folder in ("floors", "receipts"):
         for path in (current.store.root / folder).iterdir():
             path.unlink()
-    outcome = await ask(LyingDht(signed(current.minimal)), current.store.root, KEY.public)
-    assert outcome.already
+    await current.install(present=True)
     assert current.floor is not None
     await replay(current, STOLEN, "floor.rollback", 22)
 

@@ -14,6 +14,7 @@ from libreseed.adapters.command.settings import Endpoint
 from libreseed.ids import Blake3Digest, ReleaseId, Sha256Digest
 from libreseed.resolve.floors import raise_floor
 from libreseed.resolve.policy import Policy
+from libreseed.resolve.receipt import parse_receipt
 from libreseed.resolve.request import Request
 from tests.archive_forge import KEY as FORGER
 from tests.archive_forge import Forge
@@ -132,16 +133,19 @@ async def test_changed_installed_tree_is_noticed(tmp_path: Path, sample: Sample)
             await it.resolve()
 
 
-async def test_tree_published_just_before_a_crash_is_adopted(tmp_path: Path, sample: Sample) -> None:
+async def test_tree_published_just_before_a_crash_gets_its_receipt_once_it_is_judged_again(
+    tmp_path: Path, sample: Sample
+) -> None:
     async with scene(tmp_path, sample) as it:
         await it.seed()
         outcome = await it.resolve()
+        inode = Path(outcome.path).stat().st_ino
         [receipt] = (it.store / "receipts").iterdir()
+        kept = parse_receipt(receipt.read_bytes())
         receipt.unlink()
-        again = await it.resolve(peers=())
-        assert again.already
-        assert again.path == outcome.path
-        assert receipt.exists()
+        again = await it.resolve()
+        assert (again.already, again.path, Path(again.path).stat().st_ino) == (False, outcome.path, inode)
+        assert parse_receipt(receipt.read_bytes()).tree == kept.tree
 
 
 async def test_something_else_in_the_place_is_named_once_and_left_alone(tmp_path: Path, sample: Sample) -> None:
