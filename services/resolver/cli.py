@@ -86,7 +86,11 @@ def _parser() -> CommandParser:
     )
     parser.add_argument("--bundle", metavar="F", help="the release's Silexium bundle: no server is asked for proofs")
     parser.add_argument(
-        "--silexium", action="append", metavar="URL", help="a Silexium server, mirror or folder; may be repeated"
+        "--silexium",
+        action="append",
+        metavar="URL",
+        help="where proofs are: a Silexium server, or a mirror or folder with bundles; may be repeated. A mirrored log "
+        "has no bundles: it only proves how the log has grown, beside a server or --bundle",
     )
     parser.add_argument("--policy", metavar="F", help="policy file, TOML or JSON (docs/specification/resolver.md)")
     parser.add_argument("--config", type=Path, metavar="F", help="configuration file (TOML)")
@@ -112,8 +116,8 @@ def _resolve(args: argparse.Namespace) -> Report:
 
     with Progress(quiet=args.quiet) as progress:
         outcome = trio.run(resolve, options, progress)
-        if not args.quiet:
-            progress.note(outcome.summary())
+    if not args.quiet:  # after the last phase is said to be done
+        print(harmless(outcome.summary()), file=sys.stderr)
     if args.explain:
         print(*map(harmless, check_lines(outcome.checks)), sep="\n", file=sys.stderr)
     for warning in outcome.warnings:

@@ -38,7 +38,9 @@ def add_parser(commands: Commands) -> None:
         description="Bring DIR up to the log at SOURCE: a server's or mirror's URL, or a folder. Nothing is believed "
         "but the log's signature; a forged entry, an old head, another history or a truncated tile is refused, each "
         "with its own reason, and DIR keeps showing what it showed. DIR can be served by any web server and mirrored "
-        "again. Run it again to go on; evidence of a fork is kept in DIR/.silexium/evidence.",
+        "again. It holds the log without the releases' bundles: libreseed-resolve --silexium DIR proves by it how the "
+        "log has grown, and needs the bundle from a server or --bundle. Run it again to go on; evidence of "
+        "a fork is kept in DIR/.silexium/evidence.",
         examples="  libreseed-silexium mirror https://log.example --out /srv/log --log log.example/b3 ed25519:...\n"
         "  libreseed-silexium mirror https://log.example --out /srv/log --policy policy.toml \\\n"
         "    --serve 0.0.0.0:8441 --every 60",

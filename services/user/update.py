@@ -41,7 +41,7 @@ def add_parser(verbs: argparse._SubParsersAction[CommandParser]) -> None:
     verb.add_argument("--dry-run", action="store_true", help="change nothing, say what is newer")
     verb.add_argument("--pre", action="store_true", help="consider pre-releases, too")
     verb.add_argument(
-        "--silexium", action="append", metavar="URL", help="a Silexium server, mirror or folder; repeatable"
+        "--silexium", action="append", metavar="URL", help="a Silexium server, or a folder with bundles; repeatable"
     )
     verb.add_argument("--no-silexium", action="store_true", help="go without Silexium's proofs, as libreseed-resolve")
     verb.add_argument("--mirror", action="append", metavar="URL", help="a mirror to fetch from; may be repeated")

@@ -145,6 +145,11 @@ def test_what_is_missing_for_proofs_is_said_with_every_way_out(tmp_path: Path) -
         assert way in done.stderr
 
 
+def test_help_says_that_a_mirrored_log_has_no_bundles(tmp_path: Path) -> None:
+    done = run(tmp_path, "--help")
+    assert "A mirrored log has no bundles" in " ".join(done.stdout.split())
+
+
 async def test_result_as_text_and_as_json(tmp_path: Path, sample: Sample) -> None:
     async with scene(tmp_path, sample) as it:
         seeder = await it.seed()
@@ -154,6 +159,10 @@ async def test_result_as_text_and_as_json(tmp_path: Path, sample: Sample) -> Non
         path = tmp_path / "out" / str(sample.minimal.release)
         assert done.stdout.decode() == f"{path}\n"
         assert b"Silexium was NOT checked" in done.stderr
+        phases, summary, _ = done.stderr.decode().partition(f"{sample.minimal.release} by ")
+        assert summary, "one line sums up"
+        assert phases.splitlines()[-1].startswith("installing: ")
+        assert phases.endswith(", done\n"), "summed up after all that was done"
         assert_installed(sample, path)
         assert sorted(entry.name for entry in path.parent.iterdir()) == [path.name]
 
