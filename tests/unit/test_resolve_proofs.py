@@ -364,13 +364,15 @@ class Fake:
 
 
 async def test_a_source_that_never_answers_is_left(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
-    collector = ProofCollector(policy(), RELEASE, TrustMemory(tmp_path), NOW)
+    said = list[str]()
+    collector = ProofCollector(policy(), RELEASE, TrustMemory(tmp_path), NOW, told=said.append)
     mute, empty = Fake("mute", hangs=True), Fake("empty")
     with pytest.raises(ProofRejected) as error:
         await collector.collect([mute, empty])
     assert error.value.reason == "silexium.unlogged"
     assert [line.partition(":")[0] for line in error.value.details] == ["empty", "mute"]  # as they came to an end
     assert "[http.timeout]" in error.value.details[1]
+    assert said == [], "the refusal says it, once"
     assert trio.current_time() < 2 * limits.PROOF_SOURCE_SECONDS
     with pytest.raises(TransportFault) as unreachable:
         await collector.collect([mute])
@@ -382,11 +384,12 @@ async def test_a_slow_source_holds_up_nobody(tmp_path: Path, monkeypatch: pytest
     """A tarpit in the first place: the next source is asked beside it, and its proofs are taken."""
     monkeypatch.setattr(limits, "PROOF_HEDGE_SECONDS", 0.05)
     mute, honest = Fake("mute", hangs=True), put_bundle(Draft().bundle(), tmp_path / "log", str(RELEASE))
-    collector = ProofCollector(policy(), RELEASE, TrustMemory(tmp_path), NOW)
+    said = list[str]()
+    collector = ProofCollector(policy(), RELEASE, TrustMemory(tmp_path), NOW, told=said.append)
     with trio.fail_after(30):
         proven = await collector.collect([mute, FolderSource(honest), Fake("never asked")])
     assert proven.source == str(honest)
-    assert proven.passed_over == ("mute: had not answered yet",)
+    assert proven.passed_over == ("mute: had not answered yet",) == tuple(said)
     assert mute.asked
 
 

@@ -51,7 +51,9 @@ class Proven:
 
 @dataclass(slots=True)
 class ProofCollector:
-    """For one release and one task. ``now`` in Unix seconds; ``told`` is called with a line about each failure."""
+    """For one release and one task. ``now`` in Unix seconds; Once the proofs hold, ``told`` hears of each
+    source that was passed over; a refusal carries the same lines as its details.
+    """
 
     policy: SilexiumPolicy
     release: ReleaseId
@@ -67,13 +69,16 @@ class ProofCollector:
         ``silexium.unlogged`` when all who answered have nothing; ``silexium.unreachable`` (11) when nobody answered.
         """
         async with trio.open_nursery() as nursery:
-            asked = _Round(self.release, self.told, nursery.cancel_scope)
+            asked = _Round(self.release, nursery.cancel_scope)
             for source in sources:
                 finished = trio.Event()
                 nursery.start_soon(self._ask, source, sources, asked, finished)
                 with trio.move_on_after(limits.PROOF_HEDGE_SECONDS):
                     await finished.wait()
-        return asked.verdict()
+        proven = asked.verdict()
+        for line in proven.passed_over:
+            self.told(line)
+        return proven
 
     async def _ask(
         self, source: ProofSource, sources: Sequence[ProofSource], asked: _Round, finished: trio.Event
@@ -186,7 +191,6 @@ class _Round:
     """What came of asking: the first proof that held, or why none did. Owned by the tasks of one nursery."""
 
     release: ReleaseId
-    told: Callable[[str], None]
     scope: trio.CancelScope  # cancelled once nobody need be asked or waited for any more
     proven: Proven | None = None
     fault: LibreSeedError | None = None  # no other answer changes it
@@ -211,7 +215,6 @@ class _Round:
     def pass_over(self, source: ProofSource, why: str) -> None:
         self.open.remove(source.name)
         self.passed.append(f"{source.name}: {why}")
-        self.told(self.passed[-1])
 
     def end(self, error: LibreSeedError) -> None:
         self.fault = self.fault or error
