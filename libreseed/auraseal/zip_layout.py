@@ -129,12 +129,14 @@ def read_zip(size: int, read: ReadBytes) -> ZipLayout:
     The entries' data is not looked at. Memory is bounded by the directory of ``limits.ZIP_ENTRIES``, about 7 MB.
     """
     if not _END.size <= size <= _SIZE:
-        raise ContentRejected("auraseal.zip-size", f"{size} bytes are no package")
+        raise ContentRejected("auraseal.zip-size", f"{size} bytes are not a zip package")
     tail = read(size - _END.size, size)
     if len(tail) != _END.size:
         raise ContentRejected("auraseal.zip-form", "the file became shorter while it was read")
     magic, _, _, _, count, listing, at, _ = _END.unpack(tail)
-    if magic != b"PK\x05\x06" or at + listing + _END.size != size:
+    if magic != b"PK\x05\x06":
+        raise ContentRejected("auraseal.zip-form", "not a zip package, or not all of one: it does not end like one")
+    if at + listing + _END.size != size:
         raise ContentRejected("auraseal.zip-form", "the central directory does not end the file")
     longest = _CENTRAL.size + limits.ZIP_PATH_CHARS
     if count > limits.ZIP_ENTRIES or not count * _CENTRAL.size <= listing <= count * longest:

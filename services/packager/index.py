@@ -20,6 +20,8 @@ from libreseed.errors import Malformed, NotFound, UsageFault
 from libreseed.ids import PackageName, PublicKey
 from libreseed.package.minimal import parse_minimal
 
+from .publishing import existing, writing
+
 __all__ = ["index"]
 
 
@@ -31,13 +33,15 @@ def index(arguments: argparse.Namespace) -> Report:
         raise UsageFault("usage", error.message) from error
     minimals = [parse_minimal(read_bounded(Path(path), limits.MINIMAL_BYTES)) for path in arguments.minimals]
     key = signing_key(arguments.key, passphrase_source(arguments.passphrase_file, os.environ), os.environ)
-    path = Path(arguments.out) / f"{name}.index.dht.json"
+    out = Path(arguments.out)
+    path = out / f"{name}.index.dht.json"
     data = build_index(name, minimals, key)
     before, after = _previous(path, key.public), parse_index(data, key.public)
     if before is not None and before.versions != after.versions and before.item.seq >= after.item.seq:
         data = build_index(name, minimals, key, seq=before.item.seq + 1)
         after = parse_index(data, key.public)
-    durable_write(path, data)
+    with writing(path), existing(out, keep=True):
+        durable_write(path, data)
     left_out = len({minimal.version for minimal in minimals}) - len(after.versions)
     text = f"{path}: {len(after.versions)} releases, newest {after.newest}"
     text += f"; {left_out} older ones did not fit" if left_out else ""

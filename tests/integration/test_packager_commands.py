@@ -543,6 +543,15 @@ def test_an_index_lists_the_newest_first(place: Path, capsys: pytest.CaptureFixt
     assert main(["inspect", str(index), "--publisher", other, "--json"]) == 20
 
 
+def test_the_folder_of_an_index_is_made_as_that_of_a_build_is(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    minimals = _releases(place, "1.0.0")
+    line = ["index", "hello", "--key", str(place / "key"), *minimals]
+    assert main([*line, "--out", str(place / "new/deep")]) == 0
+    assert [path.name for path in (place / "new/deep").iterdir()] == ["hello.index.dht.json"]
+    assert main([*line, "--out", str(place / "key/deep")]) == 50  # below a file
+    assert "is not a directory" in capsys.readouterr().err
+
+
 def test_a_changed_index_gets_a_higher_sequence_number(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     minimals = _releases(place, "1.0.0", "1.1.0")
     capsys.readouterr()

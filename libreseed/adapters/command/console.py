@@ -190,7 +190,8 @@ def _fail(program: str, error: BaseException, as_json: bool) -> int:
         outcome["remedy"] = declared.remedy
     print(f"{program}: {harmless(str(outcome['message']))} [{outcome['reason']}]. {outcome['remedy']}", file=sys.stderr)
     for line in leaf.details if isinstance(leaf, LibreSeedError) else ():
-        print(f"  {harmless(line)}", file=sys.stderr)
+        if line != outcome["message"]:  # a single finding is said already
+            print(f"  {harmless(line)}", file=sys.stderr)
     if as_json and outcome["reason"] != "storage.output":
         try:
             write_stdout(json.dumps(outcome, ensure_ascii=True))

@@ -285,6 +285,12 @@ def test_another_form_of_zip_is_refused(options: dict[str, object]) -> None:
     assert caught.value.reason == "auraseal.zip-form"
 
 
+@pytest.mark.parametrize("data", [b"short", b"an ordinary text file, no package\n" * 10, _package()[:-1]], ids=len)
+def test_what_is_no_zip_is_called_so(data: bytes) -> None:
+    with pytest.raises(ContentRejected, match="not a zip package"):
+        open_package(data)
+
+
 def test_an_archive_comment_is_refused() -> None:
     with pytest.raises(ContentRejected) as caught:
         open_package(_package()[:-2] + b"\x05\x00hello")

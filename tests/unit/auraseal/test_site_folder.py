@@ -231,6 +231,14 @@ def test_the_check_names_what_differs(
     assert _tree(site) == before
 
 
+def test_a_single_fault_is_said_once_on_a_terminal(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(str(site)) == 0
+    (site / "new.js").write_bytes(b"x")
+    capsys.readouterr()
+    assert _run(str(site), "--check") == 30
+    assert capsys.readouterr().err.count("new.js is not in the manifest") == 1
+
+
 def test_several_faults_are_all_named(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(str(site)) == 0
     for path in ("js/core.js", "js/core.part.1.js", "lib/data.bin"):
