@@ -36,6 +36,7 @@ __all__ = [
 
 HASH_BYTES = 32
 _WIDTH = limits.TILE_WIDTH
+_GROUP_LEVELS = 4  # between a tile's hashes and the roots of its groups
 _ENTRY_PREFIX = b"\x00\x20"  # tlog-tiles: a u16 length before each entry
 _PATH = re.compile(r"tile/(0|[1-9][0-9]?)/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?", re.ASCII)
 
@@ -144,36 +145,55 @@ class TileNodes:
 
 
 class TileTail:
-    """Appends entries to a log kept as tiles: the compact range and the partial tile of every level.
+    """Appends entries to a log kept as tiles: the compact range, and of every level the partial tile and its groups.
 
-    Owned by the one task that writes the log. ``append`` returns what to store, and changes nothing else.
+    A tile's *groups* are the roots of its complete runs of 16 hashes. Owned by the one task that writes the log.
+    ``append`` returns what to store, and changes nothing else.
     """
 
-    __slots__ = ("_rows", "range")
+    __slots__ = ("_groups", "_rows", "range")
 
     def __init__(self, read: ReadTile, size: int, tree: TreeHash = BLAKE3_TREE) -> None:
-        self.range = CompactRange.from_nodes(TileNodes(read, size, tree).node, size, tree)
+        nodes = TileNodes(read, size, tree)
+        self.range = CompactRange.from_nodes(nodes.node, size, tree)
         self._rows: dict[int, bytearray] = {}
+        self._groups: dict[int, bytearray] = {}
         for level, index, width in _partial_tiles(size):
             self._rows[level] = bytearray(read(Tile(level, index, width))[: HASH_BYTES * width])
+            first = index * _WIDTH >> _GROUP_LEVELS
+            groups = [nodes.node(8 * level + _GROUP_LEVELS, first + at) for at in range(width >> _GROUP_LEVELS)]
+            self._groups[level] = bytearray(b"".join(groups))
 
     def append(self, entry_hashes: Sequence[bytes]) -> dict[tuple[int, int], bytes]:
         """Append entries; returns the new content of every changed tile by (level, index), in one batch."""
-        rows: dict[int, bytearray] = self._rows
+        return {key: row for key, (row, _) in self.append_grouped(entry_hashes).items()}
+
+    def append_grouped(self, entry_hashes: Sequence[bytes]) -> dict[tuple[int, int], tuple[bytes, bytes]]:
+        """As :meth:`append`, each tile with its groups: they are nodes that appending computes anyway."""
         changed: dict[tuple[int, int], bytes] = {}
+        grouped: dict[tuple[int, int], bytes] = {}
 
         def emit(level: int, start: int, hashes: Sequence[bytes]) -> None:
-            if level & 7:
-                return
-            row = rows.pop(level >> 3, bytearray())
-            row += b"".join(hashes)
-            first, whole = start // _WIDTH, HASH_BYTES * _WIDTH
-            for at in range(0, len(row), whole):
-                changed[level >> 3, first + at // whole] = bytes(row[at : at + whole])
-            rows[level >> 3] = row[len(row) // whole * whole :]
+            tile_level, height = level >> 3, level & 7
+            if height == 0:
+                row = self._rows.pop(tile_level, bytearray()) + b"".join(hashes)
+                tiles, self._rows[tile_level] = _cut(row, HASH_BYTES * _WIDTH)
+                changed.update(((tile_level, tile), data) for tile, data in enumerate(tiles, start // _WIDTH))
+            elif height == _GROUP_LEVELS:
+                row = self._groups.pop(tile_level, bytearray()) + b"".join(hashes)
+                tiles, self._groups[tile_level] = _cut(row, HASH_BYTES * _WIDTH >> _GROUP_LEVELS)
+                grouped.update(
+                    ((tile_level, tile), data) for tile, data in enumerate(tiles, start >> 8 - _GROUP_LEVELS)
+                )
 
         self.range.extend_rows(entry_hashes, emit)
-        return changed
+        # A tile without a new group is the level's partial one, with the groups that it had.
+        return {key: (row, grouped.get(key) or bytes(self._groups.get(key[0], b""))) for key, row in changed.items()}
+
+
+def _cut(row: bytearray, whole: int) -> tuple[list[bytes], bytearray]:
+    """The tiles that ``row`` fills from its beginning, ``whole`` bytes each but the last; and what begins the next."""
+    return [bytes(row[at : at + whole]) for at in range(0, len(row), whole)], row[len(row) // whole * whole :]
 
 
 def entries_path(index: int, width: int = _WIDTH) -> str:

@@ -110,13 +110,13 @@ class LogStore:
         self._refuse_known(connection, hashes, keys)
         tail = self._tail_at(connection, state)
         self._tail = None  # until all of this has happened: a tail ahead of the database must not be used
-        changed = tail.append(hashes)
+        changed = tail.append_grouped(hashes)
         state = _State(tail.range.size, tail.range.root)
-        rows = [(tile, row) for tile, row in changed.items() if tile[0] or len(row) == _TILE_BYTES]
-        for (level, index), row in rows:
+        rows = [(tile, row) for tile, row in changed.items() if tile[0] or len(row[0]) == _TILE_BYTES]
+        for (level, index), (row, groups) in rows:
             query = "INSERT INTO log_tiles VALUES(?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
             query += "hashes = excluded.hashes, groups = excluded.groups"
-            connection.execute(query, (level, index, row, group_roots(row)))
+            connection.execute(query, (level, index, row, groups))
         indices = range(state.size - len(texts), state.size)
         roots = chain(repeat(None, len(texts) - 1), (state.root,))
         found = zip(indices, hashes, texts, roots, strict=True)
@@ -303,7 +303,7 @@ class LogStore:
             raise LocalFault("storage.database", f"{self.database.path}: the tiles do not lead to the stored root")
         return tail
 
-    def _refuse_known(self, connection: sqlite3.Connection, hashes: Sequence[bytes], keys: str) -> None:
+    def _refuse_known(self, connection: sqlite3.Connection, hashes: Sequence[bytes], keys: Sequence[int]) -> None:
         if len(set(hashes)) != len(hashes):
             raise ProofRejected("silexium.logged", "one entry is given twice")
         wanted = set(hashes)
