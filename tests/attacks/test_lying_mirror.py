@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from libreseed import limits
 from libreseed.limits import CHUNK_BYTES
 from services.resolver.mirror_options import MirrorOptions
 from services.resolver.outcome import Outcome
@@ -101,9 +102,31 @@ async def announcing_more(mirror: FakeMirror, asked: Asked, stream: trio.SocketS
 
 
 @on_content
-async def whole_files_only(mirror: FakeMirror, asked: Asked, stream: trio.SocketStream) -> bool:
-    """200 and everything instead of 206 and a range."""
+async def whole_file(mirror: FakeMirror, asked: Asked, stream: trio.SocketStream) -> bool:
+    """200 and the file, as a simple server does that knows of no ranges."""
     await mirror.reply(stream, 200, mirror.files[asked.path])
+    return True
+
+
+@on_content
+async def larger_than_the_file(mirror: FakeMirror, asked: Asked, stream: trio.SocketStream) -> bool:
+    """200 and more than the whole file instead of 206 and a range."""
+    await mirror.reply(stream, 200, mirror.files[asked.path] + bytes(1))
+    return True
+
+
+@on_content
+async def whole_without_a_length(mirror: FakeMirror, asked: Asked, stream: trio.SocketStream) -> bool:
+    """200, and nobody knows how much there will be."""
+    body = mirror.files[asked.path]
+    await stream.send_all(b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(body), body))
+    return True
+
+
+@on_content
+async def whole_file_of_junk(mirror: FakeMirror, asked: Asked, stream: trio.SocketStream) -> bool:
+    """200 and as many bytes as the file has, none of them right."""
+    await mirror.reply(stream, 200, bytes(len(mirror.files[asked.path])))
     return True
 
 
@@ -143,7 +166,8 @@ CASES = {
     "content-range": (misplacing, "http.range"),
     "endless": (endless, "source.mirror-lies"),
     "longer": (announcing_more, "http.range"),
-    "200-instead-of-206": (whole_files_only, "http.range"),
+    "200-instead-of-206": (larger_than_the_file, "http.range"),
+    "200-of-any-length": (whole_without_a_length, "http.range"),
     "gzip": (encoding, "http.encoding"),
     "no-http": (not_http, "http.protocol"),
     "metadata-service": (on_content(redirecting("http://169.254.169.254/latest/meta-data/")), "http.redirect"),
@@ -189,6 +213,40 @@ async def test_a_mirror_of_junk_costs_a_few_chunks(tmp_path: Path, sample: Sampl
         assert_installed(sample, outcome.path)
         assert told(outcome, liar) == "source.mirror-lies"
         assert outcome.sources["mirrors"][liar.url] <= 8 * CHUNK_BYTES
+
+
+async def test_a_whole_file_of_junk_costs_that_file_once(tmp_path: Path, sample: Sample) -> None:
+    """From a server without ranges: what it gave is judged like a range, and it is not asked to send it again."""
+    async with stage(tmp_path, sample) as it:
+        liar = await start(it.nursery, files_of(sample), whole_file_of_junk)
+        honest = await start(it.nursery, files_of(sample))
+        outcome = await resolve(it, liar, honest)
+        assert_installed(sample, outcome.path)
+        assert told(outcome, liar) == "source.mirror-lies"
+        assert [asked.path for asked in liar.asked].count(tgz_path(sample)) == 1
+        assert outcome.sources["mirrors"][liar.url] == sample.minimal.size
+
+
+async def test_whole_files_of_junk_alone_install_nothing(tmp_path: Path, sample: Sample) -> None:
+    async with stage(tmp_path, sample) as it:
+        liar = await start(it.nursery, files_of(sample), whole_file_of_junk)
+        with rejects("source.incomplete"):
+            await resolve(it, liar)
+        assert [name for name in leftovers(it.store) if not name.startswith("staging")] == []
+        assert [asked.path for asked in liar.asked].count(tgz_path(sample)) == 1
+
+
+async def test_a_whole_file_that_is_too_large_is_not_read(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MIRROR_WHOLE_BYTES", sample.minimal.size - 1)
+    async with stage(tmp_path, sample) as it:
+        whole = await start(it.nursery, files_of(sample), whole_file)
+        honest = await start(it.nursery, files_of(sample))
+        outcome = await resolve(it, whole, honest)
+        assert_installed(sample, outcome.path)
+        assert told(outcome, whole) in {"http.range", "source.unsteady"}
+        assert outcome.sources["received"]["total"] < 1.2 * sample.minimal.size
 
 
 async def test_dripping_bytes_hold_nobody_up(tmp_path: Path, sample: Sample) -> None:

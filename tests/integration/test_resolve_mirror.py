@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +27,40 @@ async def test_from_one_mirror_alone_without_dht_or_swarm(tmp_path: Path) -> Non
         assert outcome.chunks["mirrored"] == sample.layout.grid.n
         assert outcome.sources["record"] == mirror.url
         assert outcome.sources["faults"] == []
+
+
+async def test_from_a_server_that_gives_no_byte_ranges(tmp_path: Path) -> None:
+    """Python's own server sends whole files, whatever is asked for: a small release installs with one request."""
+    sample = make_sample(tmp_path / "release")
+    for path, data in files_of(sample).items():
+        file = tmp_path / "site" / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    line = [
+        sys.executable,
+        "-u",
+        "-m",
+        "http.server",
+        "--bind",
+        "127.0.7.21",
+        "--directory",
+        str(tmp_path / "site"),
+        "0",
+    ]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            url = server.stdout.readline().partition("(")[2].partition("/)")[0]
+            async with scene(tmp_path, sample, publish=False) as it:
+                outcome = await it.resolve(bootstrap=(), mirrors=MirrorOptions((url,)))
+        finally:
+            server.terminate()
+        assert_installed(sample, outcome.path)
+        assert outcome.chunks["mirrored"] == sample.layout.grid.n
+        assert outcome.sources["faults"] == []
+        assert outcome.sources["mirrors"][url] == sample.minimal.size
+        assert server.stderr is not None
+        assert server.stderr.read().count('.tgz HTTP/1.1" 200') == 1
 
 
 async def test_two_damaged_mirrors_and_a_dead_swarm(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from libreseed import limits
 from libreseed.adapters.mirrors.link import Link
+from libreseed.adapters.mirrors.whole import WholeBody
 from libreseed.errors import TransportFault
 
 __all__ = ["Pump"]
@@ -32,7 +33,9 @@ class Pump:
     ``judge`` hashes and writes a run of chunks; ``tell`` hears what it found. Both are called in the thread.
     """
 
-    def __init__(self, link: Link, chunks: range, length: int, *, portions: int, judge: Judge, tell: Tell) -> None:
+    def __init__(
+        self, link: Link | WholeBody, chunks: range, length: int, *, portions: int, judge: Judge, tell: Tell
+    ) -> None:
         self.received = 0
         self.ended = False  # set by the trio thread once :meth:`run` is through
         self._link = link

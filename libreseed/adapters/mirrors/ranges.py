@@ -1,15 +1,17 @@
 """Ranges of files over HTTP: connections are kept, redirects follow the rules, every answer is held to its promise.
 
 A body gives exactly the span that was asked for or raises ``http.*``: another status than 206, another
-``Content-Range``, an encoding or another length is refused before a byte is passed on. A mirror that answers "no" is a
-:class:`RangeRefused`. Verifies no content. ``docs/specification/resolver.md``, "Mirrors".
+``Content-Range``, an encoding or another length is refused before a byte is passed on. A small file that is sent whole
+instead (200, of exactly its size) is kept until :meth:`Ranges.forget`, and every span of it is served from there.
+A mirror that answers "no" is a :class:`RangeRefused`. Verifies no content. ``docs/specification/resolver.md``,
+"Mirrors".
 """
 
 from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from libreseed import limits
 from libreseed.adapters.http.outgoing import client_tls, proxy_for, public_address
 from libreseed.adapters.http.weburl import WebUrl
 from libreseed.adapters.mirrors.link import Link
+from libreseed.adapters.mirrors.whole import WholeBody
 from libreseed.errors import NotFound, TransportFault, UsageFault
 
 __all__ = ["RangeRefused", "Ranges"]
@@ -46,6 +49,7 @@ class Ranges:
         if ca_file is not None:
             self._tls = self._trusting()  # a bad file is said at once
         self._idle: dict[str, list[Link]] = {}
+        self._whole: dict[str, bytes] = {}  # files of servers that give no ranges
         self._led: dict[str, tuple[WebUrl, str | None]] = {}  # where a URL led in the end, and the address there
 
     def close(self) -> None:
@@ -56,11 +60,29 @@ class Ranges:
         self._idle.clear()
 
     @asynccontextmanager
-    async def open(self, url: str, start: int, stop: int) -> AsyncIterator[Link]:
-        """The bytes ``start`` up to, without, ``stop``: read them from the link, all of them."""
-        async with self._answered(url, (start, stop)) as (link, target, status, headers):
-            _check(target, status, headers, link.length, (start, stop))
-            yield link
+    async def open(self, url: str, start: int, stop: int, *, size: int) -> AsyncIterator[Link | WholeBody]:
+        """The bytes ``start`` up to, without, ``stop`` of a file of ``size``: read them from the link, all of them."""
+        fetched = 0
+        if url not in self._whole:
+            async with self._answered(url, (start, stop)) as (link, target, status, headers):
+                if status != 200 or link.length != size or not self._keeps(size):
+                    _check(target, status, headers, link.length, (start, stop))
+                    yield link
+                    return
+                _refuse_encoded(target, headers)
+                self._whole[url] = await link.whole(size)
+                fetched = size
+        yield WholeBody(url, memoryview(self._whole[url])[start:stop], fetched)
+
+    def forget(self, urls: Iterable[str]) -> None:
+        """Drop the files at ``urls`` that were sent whole."""
+        for url in urls:
+            self._whole.pop(url, None)
+
+    def _keeps(self, size: int) -> bool:
+        """Whether one more file of ``size`` bytes may be held in memory."""
+        kept = sum(map(len, self._whole.values()))
+        return size <= limits.MIRROR_WHOLE_BYTES and kept + size <= limits.MIRROR_WHOLES_BYTES
 
     async def get(self, url: str, *, most: int) -> bytes:
         """A whole document of at most ``most`` bytes; raises ``http.*``, ``http.not-found`` for a 404."""
@@ -159,7 +181,9 @@ def _check(url: WebUrl, status: int, headers: Mapping[str, str], length: int | N
         raise RangeRefused(status, _pause(headers.get("retry-after", "")))
     _refuse_encoded(url, headers)
     if status == 200:
-        message = f"{url} is sent whole when a range of it is asked for: its server has to give byte ranges"
+        small = f"{limits.MIRROR_WHOLE_BYTES // 2**20} MiB"
+        message = f"{url} is sent whole when a range of it is asked for: for more than {small} its server has to give "
+        message += "byte ranges"
         raise TransportFault("http.range", message)
     found = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
     if not found or (int(found[1]), int(found[2]) + 1) != span:

@@ -20,6 +20,7 @@ from libreseed.adapters.mirrors.link import Link
 from libreseed.adapters.mirrors.pump import Pump
 from libreseed.adapters.mirrors.ranges import RangeRefused, Ranges
 from libreseed.adapters.mirrors.sites import Site
+from libreseed.adapters.mirrors.whole import WholeBody
 from libreseed.errors import TransportFault
 from libreseed.ids import ReleaseId
 from libreseed.resolve.journal import Kind
@@ -49,10 +50,15 @@ class MirrorSource:
         """Work until cancelled, or until no mirror is left; ``ended`` is called after each request, and has to
         call :meth:`wake`."""
         work = _Work(mix, store, deliver)
-        async with trio.open_nursery() as nursery:
-            for mirror in mix.board.mirrors:
-                for _ in range(limits.MIRROR_CONNECTIONS):
-                    nursery.start_soon(self._serve, work, mirror, ended)
+        try:
+            async with trio.open_nursery() as nursery:
+                for mirror in mix.board.mirrors:
+                    for _ in range(limits.MIRROR_CONNECTIONS):
+                        nursery.start_soon(self._serve, work, mirror, ended)
+        finally:
+            for kinds in self._places.values():
+                for urls in kinds.values():
+                    self._ranges.forget(urls)
 
     def wake(self) -> None:
         """Something changed: mirrors that have nothing to do look again."""
@@ -80,7 +86,7 @@ class MirrorSource:
         start, stop = _span(work.store, ask)
         try:
             with work.carrying(ask, self._silence_s) as carry:
-                async with self._ranges.open(urls[0], start, stop) as link:
+                async with self._ranges.open(urls[0], start, stop, size=work.size(ask.kind)) as link:
                     carry.scope.deadline = math.inf  # the thread keeps the time from here on
                     await self._take(work, carry, link, stop - start)
             if carry.scope.cancelled_caught and not carry.stopped:
@@ -95,7 +101,7 @@ class MirrorSource:
         except TransportFault as fault:
             board.failed(ask, fault.reason, fault.message, trio.current_time())
 
-    async def _take(self, work: _Work, carry: _Carry, link: Link, length: int) -> None:
+    async def _take(self, work: _Work, carry: _Carry, link: Link | WholeBody, length: int) -> None:
         """Let a thread receive, judge and write the answer, and hear of every batch while it does."""
         ask, token = carry.ask, trio.lowlevel.current_trio_token()
         send, receive = trio.open_memory_channel[tuple[range, bytearray]](math.inf)
@@ -122,7 +128,7 @@ class MirrorSource:
                         pump.ended = True
                         guard.cancel()
             finally:
-                ask.mirror.received += pump.received
+                ask.mirror.received += link.fetched if isinstance(link, WholeBody) else pump.received
         if fault is not None:
             raise fault
 
@@ -167,6 +173,12 @@ class _Work:
         self.store = store
         self.deliver = deliver
         self._carries: set[_Carry] = set()
+
+    def size(self, kind: Kind) -> int:
+        """Bytes of the file that has the chunks of ``kind``."""
+        if kind is Kind.DATA:
+            return self.store.chunk_map.grid.size
+        return len(self.mix.board.pools[kind]) * _CHUNK
 
     @contextmanager
     def carrying(self, ask: Ask, silence_s: float) -> Iterator[_Carry]:
