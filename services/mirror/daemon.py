@@ -21,6 +21,7 @@ from pathlib import Path
 import trio
 
 from libreseed.adapters.command.notify import Notifier
+from libreseed.adapters.command.terminal import counted
 from libreseed.adapters.http.connections import Connections
 from libreseed.adapters.http.server import ServerTls, serve
 from libreseed.errors import LibreSeedError, LocalFault, NotFound
@@ -69,7 +70,7 @@ async def _serve(config: MirrorConfig) -> None:
             options = config.http(at)
             for url in await nursery.start(partial(serve, site, options, connections=connections, tls=tls)):
                 _LOG.info("serving %s", url)
-        status = f"{len(library.holdings)} releases"
+        status = counted(len(library.holdings), "release")
         _LOG.info("ready: %s in %s", status, config.store)
         notifier.ready(status)
         await notifier.run_watchdog()

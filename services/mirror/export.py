@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from libreseed.adapters.command.console import CommandParser, Progress, Report, add_json_flag, human_bytes
+from libreseed.adapters.command.terminal import counted
 
 __all__ = ["add_parser"]
 
@@ -52,7 +53,8 @@ def _command() -> Callable[[argparse.Namespace], Report]:
         with Progress(quiet=arguments.quiet) as progress:
             result = exporter.run(time.time_ns() // 10**6, threading.Event(), progress, delete=arguments.delete)
         lines = [
-            f"exported  {len(result.added)} releases, {human_bytes(result.size)}; {len(result.kept)} were there already"
+            f"exported  {counted(len(result.added), 'release')}, {human_bytes(result.size)}; "
+            f"{len(result.kept)} were there already"
         ]
         lines += [f"removed   {name}" for name in result.removed]
         lines += [f"refused   {name}: {why}" for name, why in result.refused.items()]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from libreseed.adapters.command.console import CommandParser, Progress, Report, add_json_flag
+from libreseed.adapters.command.terminal import counted
 
 __all__ = ["add_parser"]
 
@@ -54,7 +55,7 @@ def _command() -> Callable[[argparse.Namespace], Report]:
         plan = read_plan(arguments)
         with Progress(quiet=arguments.quiet) as progress:
             result = trio.run(run_sync, plan, progress)
-        lines = [f"pulled    {len(result.added)} releases; {len(result.kept)} were there already"]
+        lines = [f"pulled    {counted(len(result.added), 'release')}; {len(result.kept)} were there already"]
         lines += [f"added     {name}" for name in result.added]
         lines += [f"failed    {name}: {why}" for name, why in result.failed.items()]
         return Report("\n".join(lines), result.as_json(), result.exit_code)

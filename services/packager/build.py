@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from libreseed.adapters.command.console import Progress, Report, human_bytes
 from libreseed.adapters.command.keys import passphrase_source, signing_key
+from libreseed.adapters.command.terminal import counted
 from libreseed.adapters.files.durable import publish_directory, staging_directory
 from libreseed.adapters.packing.tree import Tree
 from libreseed.adapters.release.release_build import BuiltRelease, ReleasePlan, build_release, collect_tree
@@ -151,10 +152,10 @@ def _report(built: BuiltRelease, tree: Tree, final: Path | None) -> Report:
         f"release    {minimal.release}",
         f"folder     {final if final is not None else '(dry run: nothing published)'}",
         f"publisher  {minimal.pubkey}",
-        f"content    {len(built.manifest.files)} files, {human_bytes(sum(built.manifest.sizes.values()))}",
+        f"content    {counted(len(built.manifest.files), 'file')}, {human_bytes(sum(built.manifest.sizes.values()))}",
         f"archive    {human_bytes(minimal.size)}, {minimal.infohash}",
         f"torrent    {minimal.torrent}",
-        f"repair     {layout.grid.s} stripes of {layout.grid.k} + {layout.m} chunks",
+        f"repair     {counted(layout.grid.s, 'stripe')} of {layout.grid.k} + {layout.m} chunks",
         f"rebuild    tarHash {built.archive.tar_hash}, zlib-ng {built.archive.zlib_ng}",
     ]
     if tree.empty_folders:

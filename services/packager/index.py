@@ -13,6 +13,7 @@ from pathlib import Path
 from libreseed import limits
 from libreseed.adapters.command.console import Report
 from libreseed.adapters.command.keys import passphrase_source, signing_key
+from libreseed.adapters.command.terminal import counted
 from libreseed.adapters.files.bounded_file import read_bounded
 from libreseed.adapters.files.durable import durable_write
 from libreseed.dht.records import ReleaseIndex, build_index, parse_index
@@ -43,7 +44,7 @@ def index(arguments: argparse.Namespace) -> Report:
     with writing(path), existing(out, keep=True):
         durable_write(path, data)
     left_out = len({minimal.version for minimal in minimals}) - len(after.versions)
-    text = f"{path}: {len(after.versions)} releases, newest {after.newest}"
+    text = f"{path}: {counted(len(after.versions), 'release')}, newest {after.newest}"
     text += f"; {left_out} older ones did not fit" if left_out else ""
     return Report(
         text,

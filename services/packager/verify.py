@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from libreseed.adapters.command.console import Progress, Report, human_bytes
+from libreseed.adapters.command.terminal import counted
 from libreseed.adapters.packing.gzip_stream import default_threads
 from libreseed.adapters.release.release_folder import ReleaseFiles, VerifiedRelease, verify_release
 from libreseed.errors import UsageFault
@@ -49,7 +50,7 @@ def _text(verified: VerifiedRelease) -> str:
     lines = [
         f"release    {verified.release}",
         f"signed by  {manifest.pubkey} (whether to trust this key is yours to decide)",
-        f"content    {len(manifest.files)} files, {human_bytes(sum(manifest.sizes.values()))}",
+        f"content    {counted(len(manifest.files), 'file')}, {human_bytes(sum(manifest.sizes.values()))}",
         f"verified   {' '.join(judged)}",
     ]
     if verified.absent:

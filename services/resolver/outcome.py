@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from libreseed.adapters.command.console import Report, human_bytes
+from libreseed.adapters.command.terminal import counted
 from libreseed.package.minimal import MinimalManifest
 from libreseed.resolve.proofs import NOT_CHECKED, check_rows
 from libreseed.resolve.receipt import Receipt
@@ -132,6 +133,6 @@ class Outcome:
             proven = f"; it was proven by the log {self.proofs['log']}" if self.proofs else ""
             return f"{minimal.release} is installed already and every file still verifies{proven}"
         extra = "".join(f", {count} {what}" for what, count in chunks.items() if count and what != "downloaded")
-        got = f"{chunks.get('downloaded', 0)} chunks downloaded{extra}"
+        got = f"{counted(chunks.get('downloaded', 0), 'chunk')} downloaded{extra}"
         proven = f"; proven by the log {self.proofs['log']}" if self.proofs else ""
         return f"{minimal.release} by {minimal.pubkey}: {human_bytes(minimal.size)}, {got}{proven}"

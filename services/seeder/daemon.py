@@ -17,6 +17,7 @@ from libreseed.adapters.command.control_server import ControlServer
 from libreseed.adapters.command.listening import listen_addresses
 from libreseed.adapters.command.notify import Notifier
 from libreseed.adapters.command.settings import Endpoint
+from libreseed.adapters.command.terminal import counted
 from libreseed.adapters.dht.udp import DhtNode, DhtOptions
 from libreseed.adapters.release.seed_store import SeedStore
 from libreseed.adapters.torrent.legacy_door import LegacyDoor
@@ -140,4 +141,4 @@ def _announce_ready(
         _LOG.info("the DHT has the UDP port of the swarm's number: peers are reached by TCP only, not by uTP")
     _LOG.info("control socket %s", config.control_socket)
     _LOG.info("ready: %d releases", len(library.holdings))
-    notifier.ready(f"{len(library.holdings)} releases")
+    notifier.ready(counted(len(library.holdings), "release"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from libreseed.adapters.command.console import human_bytes
+from libreseed.adapters.command.terminal import counted
 
 __all__ = ["describe_added", "describe_list", "describe_scrub", "describe_status"]
 
@@ -31,7 +32,7 @@ def describe_list(answer: Answer) -> str:
 def describe_scrub(answer: Answer) -> str:
     """The result of ``scrub``."""
     lines = [f"{one['release']:32} {_state(one)}" for one in answer["releases"]]
-    return "\n".join([*lines, f"{answer['healed']} chunks healed"])
+    return "\n".join([*lines, f"{counted(answer['healed'], 'chunk')} healed"])
 
 
 def describe_status(answer: Answer) -> str:
@@ -41,14 +42,17 @@ def describe_status(answer: Answer) -> str:
     lines = [
         f"libreseed-seeder {answer['version']}, process {answer['pid']}, up {answer['uptime']} s",
         f"state      {answer['state_dir']}, {human_bytes(store['used_bytes'])}{quota} used",
-        f"swarm      {', '.join(answer['listen'])}; {answer['peers']} peers, "
+        f"swarm      {', '.join(answer['listen'])}; {counted(answer['peers'], 'peer')}, "
         f"up {human_bytes(answer['up_rate'])}/s, {human_bytes(answer['uploaded'])} since the start",
-        f"dht        {', '.join(answer['dht']['listen'])}; {answer['dht']['nodes']} nodes" + _company(answer["dht"]),
+        f"dht        {', '.join(answer['dht']['listen'])}; {counted(answer['dht']['nodes'], 'node')}"
+        + _company(answer["dht"]),
         "releases   "
         + ", ".join(f"{releases[key]} {key}" for key in ("total", "seeding", "checking", "damaged", "broken")),
-        f"announce   {announce['puts']} puts, {announce['put_failures']} failed; {announce['late_count']} overdue",
-        f"scrub      {scrub['releases_scrubbed']} releases, {scrub['chunks_judged']} chunks judged, "
-        f"{scrub['chunks_healed']} healed, {scrub['beyond_repair']} releases beyond repair",
+        f"announce   {counted(announce['puts'], 'put')}, {announce['put_failures']} failed; "
+        f"{announce['late_count']} overdue",
+        f"scrub      {counted(scrub['releases_scrubbed'], 'release')}, "
+        f"{counted(scrub['chunks_judged'], 'chunk')} judged, "
+        f"{scrub['chunks_healed']} healed, {counted(scrub['beyond_repair'], 'release')} beyond repair",
     ]
     lines += [
         f"OVERDUE    {late['owner']}: {late['kind']} by {late['seconds']} s: {late['fault']}"

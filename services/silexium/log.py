@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from libreseed.adapters.command.console import CommandParser, Report
+from libreseed.adapters.command.terminal import counted
 from libreseed.errors import Malformed, NotFound, UsageFault
 
 from . import log_peers
@@ -191,7 +192,7 @@ def _prove_growth(store: LogStore, sth: SignedTreeHead, old: int) -> _Proof:
 
     proof = store.consistency(old, sth.size)
     verify_consistency(old, sth.size, store.root_at(old), sth.root.raw, proof.hashes)
-    text = f"the log of {sth.size} entries begins with that of {old}"
+    text = f"the log of {counted(sth.size, 'entry', 'entries')} begins with that of {old}"
     return text, proof.hashes, {"consistency": proof.members()}
 
 
@@ -202,7 +203,7 @@ def _prove_entry(store: LogStore, sth: SignedTreeHead, name: str) -> _Proof:
     index, digest = _find(store, name)
     proof = InclusionProof(index, sth.size, tuple(store.inclusion(index, sth.size)))
     verify_inclusion(index, sth.size, digest.raw, proof.hashes, sth.root.raw)
-    text = f"entry {index}, {digest}, is in the log of {sth.size} entries"
+    text = f"entry {index}, {digest}, is in the log of {counted(sth.size, 'entry', 'entries')}"
     return text, proof.hashes, {"inclusion": proof.members(), "entry_hash": str(digest)}
 
 
@@ -212,7 +213,7 @@ def _audit(arguments: argparse.Namespace) -> Report:
     with reading_log(load_site(arguments)) as store:
         packages, releases = audit_entries(store)
     data = {"entries": releases, "packages": packages}
-    return Report(f"{releases} entries of {packages} packages, no version twice", data)
+    return Report(f"{counted(releases, 'entry', 'entries')} of {counted(packages, 'package')}, no version twice", data)
 
 
 def _fsck(arguments: argparse.Namespace) -> Report:
@@ -223,7 +224,8 @@ def _fsck(arguments: argparse.Namespace) -> Report:
         origin = store.identity.name
     data = {"origin": origin, "size": facts.size, "root_hash": str(facts.root)}
     data |= {"heads": facts.heads, "cosignatures": facts.cosignatures}
-    text = f"{origin}: {facts.size} entries, {facts.heads} heads, {facts.cosignatures} cosignatures; all is sound"
+    text = f"{origin}: {counted(facts.size, 'entry', 'entries')}, {counted(facts.heads, 'head')}, "
+    text += f"{counted(facts.cosignatures, 'cosignature')}; all is sound"
     return Report(f"{text}\nroot {facts.root}", data)
 
 
@@ -244,7 +246,7 @@ def _export(arguments: argparse.Namespace) -> Report:
         done = export_log(store, Path(arguments.place), cosigned=site.cosigned)
     size = done.checkpoint.sth.size
     data = {"path": arguments.place, "size": size, "new_entries": size - done.old, "sth": done.checkpoint.sth.members()}
-    return Report(f"{arguments.place}: {size} entries, {size - done.old} of them new", data)
+    return Report(f"{arguments.place}: {counted(size, 'entry', 'entries')}, {size - done.old} of them new", data)
 
 
 # --- what they share --------------------------------------------------------------------------------------------------

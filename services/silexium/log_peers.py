@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from libreseed.adapters.command.console import Report
+from libreseed.adapters.command.terminal import counted
 from libreseed.errors import Malformed, ProofRejected, UsageFault
 
 from .commands import Commands
@@ -117,4 +118,7 @@ def _recover(arguments: argparse.Namespace) -> Report:
     with reading_log(load_site(arguments)) as store:
         old = store.size
         size = recover_log(store, LogFolder(Path(arguments.folder)))
-    return Report(f"{size} entries, {size - old} of them recovered", {"size": size, "new_entries": size - old})
+    return Report(
+        f"{counted(size, 'entry', 'entries')}, {size - old} of them recovered",
+        {"size": size, "new_entries": size - old},
+    )

@@ -14,6 +14,7 @@ import trio
 
 from libreseed.adapters.command.console import Report
 from libreseed.adapters.command.settings import endpoint, seconds
+from libreseed.adapters.command.terminal import counted
 from libreseed.errors import LibreSeedError, UsageFault
 
 from .commands import Commands
@@ -138,4 +139,7 @@ def _report(arguments: argparse.Namespace, done: Mirrored) -> Report:
         "sth": sth.members(),
         "witnesses": [cosignature.signer.name for cosignature in done.checkpoint.cosignatures],
     }
-    return Report(f"{arguments.out}: {sth.size} entries, {sth.size - done.old} of them new; all verified", data)
+    return Report(
+        f"{arguments.out}: {counted(sth.size, 'entry', 'entries')}, {sth.size - done.old} of them new; all verified",
+        data,
+    )

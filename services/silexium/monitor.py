@@ -16,6 +16,7 @@ import trio
 from libreseed import limits
 from libreseed.adapters.command.console import Report, harmless, write_stdout
 from libreseed.adapters.command.settings import seconds
+from libreseed.adapters.command.terminal import counted
 from libreseed.errors import LibreSeedError, Malformed, ProofRejected, UsageFault
 
 from .commands import Commands
@@ -118,7 +119,10 @@ class _Found:
         if self._size is None:
             raise KeyboardInterrupt
         data = {"size": self._size, "new_entries": self._read, "told": self._told}
-        return Report(f"{self._size} entries, {self._read} of them new; {self._told} told, all expected", data)
+        return Report(
+            f"{counted(self._size, 'entry', 'entries')}, {self._read} of them new; {self._told} told, all expected",
+            data,
+        )
 
 
 def _line(finding: Finding, again: bool) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from libreseed.adapters.command.terminal import counted
 from libreseed.errors import LibreSeedError, LocalFault
 from libreseed.reasons import REASONS, Exit
 
@@ -220,7 +221,7 @@ def network(place: Place) -> Finding:
 
     began = time.monotonic()
     nodes = trio.run(_answering, place)
-    return Finding("DHT", "ok", f"{nodes} nodes answered, {time.monotonic() - began:.1f} s")
+    return Finding("DHT", "ok", f"{counted(nodes, 'node')} answered, {time.monotonic() - began:.1f} s")
 
 
 async def _answering(place: Place) -> int:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from libreseed import wire
-from libreseed.adapters.command.terminal import human_bytes
+from libreseed.adapters.command.terminal import counted, human_bytes
 from libreseed.dht.records import manifest_salt, minimal_from_item
 from libreseed.package.minimal import parse_minimal
 from libreseed.repair.grid import ChunkGrid
@@ -121,13 +121,15 @@ async def _package(scene: _Scene, name: str) -> None:
 def _tell_package(scene: _Scene, seconds: float) -> None:
     built, story = scene.built, scene.story
     story.fact("directory", str(scene.source))
-    story.fact("files", built["files"], f"{built['files']} files, {human_bytes(built['contentSize'])}")
+    story.fact("files", built["files"], f"{counted(built['files'], 'file')}, {human_bytes(built['contentSize'])}")
     story.fact("package", built["size"], f"{scene.release_id}.tgz, {human_bytes(built['size'])}")
     story.fact("publisher", built["pubkey"])
     grid = built["grid"]
     parity = grid["s"] * grid["m"]
     story.fact(
-        "chunks", grid, f"{grid['n']} of 5120 bytes in {grid['s']} stripes, {parity} more of Reed-Solomon parity"
+        "chunks",
+        grid,
+        f"{grid['n']} of 5120 bytes in {counted(grid['s'], 'stripe')}, {parity} more of Reed-Solomon parity",
     )
     story.fact("seconds", round(seconds, 3), f"{seconds:.2f} s, process start included")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import trio
 
-from libreseed.adapters.command.terminal import human_bytes
+from libreseed.adapters.command.terminal import counted, human_bytes
 from libreseed.repair.grid import ChunkGrid
 
 from .damage import flip_chunks, same_trees
@@ -79,7 +79,9 @@ async def _package(scene: _Scene, name: str) -> None:
     size, grid = scene.built["size"], scene.built["grid"]
     story.fact("package", size, f"{scene.release_id}.tgz, {human_bytes(size)}")
     story.fact(
-        "chunks", grid["n"], f"{grid['n']} of 5120 bytes in {grid['s']} stripes with {grid['m']} parity rows each"
+        "chunks",
+        grid["n"],
+        f"{grid['n']} of 5120 bytes in {counted(grid['s'], 'stripe')} with {grid['m']} parity rows each",
     )
     shutil.rmtree(stage.root / "publisher")
 

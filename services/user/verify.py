@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from libreseed import limits
 from libreseed.adapters.command.console import CommandParser, Report, add_json_flag
+from libreseed.adapters.command.terminal import counted
 from libreseed.errors import ProofRejected, UsageFault
 from libreseed.resolve.proofs import check_lines, check_rows, require_age
 
@@ -164,7 +165,10 @@ def _told(args: argparse.Namespace, release: ReleaseId, verification: ReleaseVer
         raise AssertionError("10.9 has passed")
     head, source = trusted.checkpoint.sth, trusted.manifest.source
     lines = check_lines(rows) if args.explain else []
-    lines.append(f"{release}: {len(rows)} checks passed, by the log {head.head.origin} with {head.size} entries")
+    lines.append(
+        f"{release}: {len(rows)} checks passed, by the log {head.head.origin} with "
+        f"{counted(head.size, 'entry', 'entries')}"
+    )
     if missing:
         lines.append(f"not checked without --tgz: that a .tgz is the one meant ({source.size} bytes, {source.blake3})")
     if not verification.policy.time.network.retargets:

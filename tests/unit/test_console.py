@@ -24,6 +24,7 @@ from libreseed.adapters.command.console import (
     human_bytes,
     run_command,
 )
+from libreseed.adapters.command.terminal import counted
 from libreseed.adapters.files.oserrors import from_oserror
 from libreseed.errors import ContentRejected, NotFound
 
@@ -203,6 +204,19 @@ def test_signals_end_it_with_130(number: signal.Signals) -> None:
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (counted(1, "release"), "1 release"),
+        (counted(0, "release"), "0 releases"),
+        (counted(2, "entry", "entries"), "2 entries"),
+        (counted(1, "entry", "entries"), "1 entry"),
+    ],
+)
+def test_one_is_not_a_plural(said: str, expected: str) -> None:
+    assert said == expected
 
 
 def test_progress_in_plain_lines() -> None:

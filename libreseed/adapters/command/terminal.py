@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["harmless", "human_bytes"]
+__all__ = ["counted", "harmless", "human_bytes"]
 
 
 def harmless(text: str) -> str:
     """``text`` on one line, with control, bidi-override and other invisible characters written as escapes."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """``count`` of something in words: ``1 entry``, ``2 entries``; ``many`` is ``one`` with an s unless it is given."""
+    return f"{count} {one}" if count == 1 else f"{count} {many or one + 's'}"
 
 
 def human_bytes(count: float) -> str:
