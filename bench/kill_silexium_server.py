@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.silexium_kill_support import Ordeal, finish, one_round
 from tests.silexium_server_support import Shop

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import tempfile
 import urllib.request
 from collections import Counter
@@ -21,6 +22,8 @@ from urllib.parse import urlsplit
 
 import psutil
 import trio
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.silexium_server_support import Shop, starting, wait_until
 
