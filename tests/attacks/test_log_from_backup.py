@@ -80,6 +80,7 @@ async def test_an_exported_log_proves_growth_where_no_server_is_asked(tmp_path: 
         assert server.stop() == 0
     run("log", "export", folder, "--config", shop.server)
     nothing = tmp_path / "nothing"
+    nothing.mkdir()
     for bundle, release, source, expected in (
         (first, A, nothing, ("notfound.record", 2)),  # first contact
         (second, B, nothing, ("silexium.consistency", 10)),

@@ -269,7 +269,10 @@ async def test_a_log_that_has_grown_since_still_proves_an_older_head(desk: Desk,
 
 
 async def test_nobody_has_proofs(desk: Desk) -> None:
-    error = await refused(desk, None, "silexium.unlogged", None, desk.base / "empty", desk.base / "none")
+    places = [desk.base / "empty", desk.base / "none"]
+    for place in places:
+        place.mkdir()
+    error = await refused(desk, None, "silexium.unlogged", None, *places)
     assert len(error.details) == 2
 
 
