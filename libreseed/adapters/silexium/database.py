@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -206,7 +207,7 @@ def _connect(path: Path, cache_kib: int) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000)
     try:
         connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")  # of a new file
-        connection.execute("PRAGMA journal_mode=WAL")
+        _begin_wal(connection)
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA trusted_schema=OFF")
@@ -217,6 +218,24 @@ def _connect(path: Path, cache_kib: int) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _begin_wal(connection: sqlite3.Connection) -> None:
+    """Have the file kept with a write-ahead log, which it then stays with.
+
+    When several processes make one file at once, SQLite lets all but one fail at this switch without waiting, whatever
+    their timeout: so it is tried again here, for as long as a writer waits.
+    """
+    deadline = time.monotonic() + _BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _is_current(database: Database, schemas: Sequence[Schema]) -> bool:

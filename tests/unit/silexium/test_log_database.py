@@ -118,6 +118,28 @@ async def test_work_runs_in_threads_and_the_loop_goes_on(tmp_path: Path) -> None
         assert texts(database) == ["x"]
 
 
+def test_many_may_make_one_database_at_once(tmp_path: Path) -> None:
+    """SQLite refuses all but one of them at once, however long they would wait."""
+    faults: list[BaseException] = []
+
+    def make(path: Path, together: threading.Barrier) -> None:
+        together.wait()
+        try:
+            with open_database(path, (LOG_SCHEMA,)):
+                pass
+        except LibreSeedError as error:
+            faults.append(error)
+
+    for number in range(10):
+        together = threading.Barrier(8)
+        makers = [threading.Thread(target=make, args=(tmp_path / f"{number}.db", together)) for _ in range(8)]
+        for maker in makers:
+            maker.start()
+        for maker in makers:
+            maker.join()
+    assert faults == []
+
+
 def test_a_backup_of_a_database_in_use_is_whole_and_replaces_nothing(tmp_path: Path) -> None:
     with open_log(tmp_path / "log.db") as store:
         grow(store, 300)
