@@ -19,6 +19,7 @@ from libreseed.errors import LibreSeedError, TransportFault
 from libreseed.repair.plan import RepairPlan, Verified, plan_repair, wanted_parity
 from libreseed.resolve.journal import Kind
 from libreseed.resolve.piece_map import Chunk, PieceMap, Salvaged
+from libreseed.resolve.readmissions import Readmissions
 from libreseed.resolve.source_mix import SourceMix
 from libreseed.resolve.swarm_view import Address, SwarmView
 from libreseed.torrent.layout import LayoutFile, TorrentLayout
@@ -75,7 +76,7 @@ class FetchPlan:
         self._probes: list[tuple[Kind, range]] = []  # chunks of failed pieces that may lie on disk in good order
         self._refused: set[Chunk] = set()  # chunks that no peer could give one by one
         self._lost: dict[Chunk, int] = {}  # how often each was found overwritten
-        self._readmitted: dict[Address, list[int]] = {}  # finished pieces each time a banned peer was taken back
+        self._readmissions = Readmissions(self.pieces)
         self._unanswered = 0
         self._ask_again_at = now
         self._may_ask = True  # whether that time had come at the last decision
@@ -185,8 +186,7 @@ class FetchPlan:
 
     def readmitted(self, addresses: Iterable[Address], now: float) -> None:
         """Banned peers are taken back: what failed so far is left to single chunks, so that they can give the rest."""
-        for address in addresses:
-            self._readmitted.setdefault(address, []).append(self.pieces.finished)
+        self._readmissions.note(addresses)
         self.swarm.forgive(addresses)
         self._leave_to_chunks(self._failures)
         self._news_at = self._progress_at = now  # they gave good pieces since, and get the time to give more
@@ -215,7 +215,7 @@ class FetchPlan:
 
     def _map_alone(self) -> bool:
         """Whether a peer that was banned shall give the chunk map before anything else, or it is banned once more."""
-        return bool(self._readmitted) and not self.pieces.chunk_map_done()
+        return self._readmissions.any and not self.pieces.chunk_map_done()
 
     def owed(self) -> list[int]:
         """Like :meth:`priorities`, without what is finished: what peers still owe."""
@@ -236,7 +236,7 @@ class FetchPlan:
         unseen = self.swarm.updated_at <= settled or self.swarm.strangers
         if self.swarm.banned and unseen and now < self._banned_at + self._patience_s:
             return Decision(Need.MORE, until=now + limits.FETCH_QUIET_SECONDS)  # who else is there is not known yet
-        if readmit := self._worth_readmitting():
+        if not self.salvaging and (readmit := self._readmissions.worthy(self.swarm.banned)):
             return Decision(Need.MORE, readmit=readmit)
         if not self.pieces.chunk_map_done():
             return self._wait(now)
@@ -358,23 +358,6 @@ class FetchPlan:
             not self.pieces.has(piece) and self._offered(piece, now) and (is_map or self._wished(piece))
             for piece in file.pieces
         )
-
-    def _worth_readmitting(self) -> tuple[Address, ...]:
-        """Banned peers that gave good pieces since they were last taken back: a damaged copy is no lie."""
-        if self.salvaging:
-            return ()
-        return tuple(address for address in sorted(self.swarm.banned) if self._gives_good_pieces(address))
-
-    def _gives_good_pieces(self, address: Address) -> bool:
-        before = self._readmitted.get(address, [])
-        if len(before) >= limits.READMISSIONS:
-            return False
-        # Without the chunk map nothing can be salvaged, so even a peer that gave nothing yet is asked for that again.
-        if not self.pieces.chunk_map_done():
-            return True
-        gained = self.pieces.finished - (before[-1] if before else 0)
-        # Who fails again soon is damaged all over: asking for single chunks is faster than the next way back in.
-        return gained * self.layout.piece_bytes >= (limits.READMISSION_BYTES if before else 1)
 
     def _parity_offered(self, j: int) -> bool:
         """Whether parity chunk ``j`` is here, or all pieces that it touches can be had from the session."""
