@@ -74,13 +74,23 @@ def test_the_service_manager_is_told_by_datagrams(tmp_path: Path) -> None:
 def test_no_manager_or_one_that_is_gone_is_no_fault(tmp_path: Path) -> None:
     Notifier({}).ready("x")
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")}).ready("x")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def _hears_nothing(folder: Path, watchdog: dict[str, str]) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(folder / "n"))
+        manager.setblocking(False)
+        await Notifier({"NOTIFY_SOCKET": str(folder / "n"), **watchdog}).run_watchdog()
+        with pytest.raises(BlockingIOError):
+            manager.recv(100)
 
 
 @pytest.mark.parametrize("usec", ["", "0", "-5", "x", "9" * 40])
 async def test_without_a_watchdog_nothing_is_sent_in_vain(
     tmp_path: Path, usec: str, autojump_clock: trio.testing.MockClock
 ) -> None:
-    await Notifier({"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": usec}).run_watchdog()
+    await _hears_nothing(tmp_path, {"WATCHDOG_USEC": usec})
 
 
 async def test_the_watchdog_is_fed_twice_per_period(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
@@ -98,7 +108,7 @@ async def test_the_watchdog_is_fed_twice_per_period(tmp_path: Path, autojump_clo
 
 
 async def test_a_watchdog_meant_for_another_process_is_ignored(tmp_path: Path) -> None:
-    await Notifier({"NOTIFY_SOCKET": str(tmp_path / "n"), "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}).run_watchdog()
+    await _hears_nothing(tmp_path, {"WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"})
 
 
 # --- watch folder -------------------------------------------------------------------------------------------------
