@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from libreseed import limits
+from libreseed.adapters.files.bounded_file import opened_regular
 from libreseed.adapters.files.confine import ConfinedDirectory
 from libreseed.adapters.files.oserrors import from_oserror
 from libreseed.adapters.files.watcher import Tally, Watcher
@@ -36,7 +36,7 @@ from libreseed.auraseal.integrity import Integrity
 from libreseed.auraseal.integrity_manifest import INTEGRITY_MANIFEST_PATH, IntegrityEntry, build_integrity_manifest
 from libreseed.auraseal.part import least_parity, part_files
 from libreseed.auraseal.zip_layout import Data, ZipEntry, ZipLayout
-from libreseed.errors import ContentRejected, NotFound
+from libreseed.errors import ContentRejected
 from libreseed.keys.lookalike import HEAD_BYTES
 
 __all__ = [
@@ -215,14 +215,7 @@ def _write_at(descriptor: int, data: bytes | memoryview, at: int) -> int:
 @contextmanager
 def opened_package(path: Path) -> Iterator[DiramPackage]:
     """A package on disk, whose form and manifest hold; raises :class:`NotFound`, :class:`ContentRejected`."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise from_oserror(error) from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise NotFound("notfound.file", f"{path} is not a regular file")
+    with opened_regular(path) as (descriptor, size):
 
         def read(start: int, stop: int) -> bytes:
             try:
@@ -230,9 +223,7 @@ def opened_package(path: Path) -> Iterator[DiramPackage]:
             except OSError as error:
                 raise from_oserror(error, f"reading {path}") from error
 
-        yield read_package(status.st_size, read)
-    finally:
-        os.close(descriptor)
+        yield read_package(size, read)
 
 
 def extract_package(package: DiramPackage, folder: Path | None, watcher: Watcher) -> tuple[ComponentReport, ...]:

@@ -1,15 +1,17 @@
-"""Reads small files that nobody vouches for: a regular file, at most so many bytes, never waiting for a pipe."""
+"""Opens files that nobody vouches for: regular ones only, never waiting for a pipe; reads small ones within a bound."""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from libreseed.adapters.files.oserrors import from_oserror
 from libreseed.errors import NotFound
 
-__all__ = ["read_bounded"]
+__all__ = ["opened_regular", "read_bounded"]
 
 
 def read_bounded(path: Path, most: int) -> bytes:
@@ -17,6 +19,16 @@ def read_bounded(path: Path, most: int) -> bytes:
 
     Raises :class:`NotFound` when there is no regular file, and what ``oserrors`` makes of the rest. Links are followed.
     """
+    with opened_regular(path) as (descriptor, size):
+        try:
+            return _read(descriptor, min(most + 1, size + 1))
+        except OSError as error:
+            raise from_oserror(error, f"reading {path}") from error
+
+
+@contextmanager
+def opened_regular(path: Path) -> Iterator[tuple[int, int]]:
+    """A descriptor of the regular file ``path``, and its size now; raises as :func:`read_bounded`."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -25,9 +37,7 @@ def read_bounded(path: Path, most: int) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise NotFound("notfound.file", f"{path} is not a regular file")
-        return _read(descriptor, min(most + 1, status.st_size + 1))
-    except OSError as error:
-        raise from_oserror(error, f"reading {path}") from error
+        yield descriptor, status.st_size
     finally:
         os.close(descriptor)
 
