@@ -15,7 +15,6 @@ import trio
 
 from libreseed import limits
 from libreseed.adapters.chunks.recovery import examine_chunks
-from libreseed.adapters.http.client import HttpClient
 from libreseed.adapters.mirrors.documents import Document, first_good
 from libreseed.adapters.mirrors.ranges import Ranges
 from libreseed.adapters.mirrors.sites import Site
@@ -45,7 +44,6 @@ class Sources:
     """Where to pull from; ``swarm`` is None where only mirrors are asked. ``silence_s`` is the patience with any."""
 
     sites: Sequence[Site]
-    client: HttpClient
     ranges: Ranges
     swarm: Swarm | None
     silence_s: float

@@ -13,7 +13,6 @@ from pathlib import Path
 from libreseed import limits
 from libreseed.adapters.command.settings import Endpoint, endpoint, integer, seconds
 from libreseed.adapters.files.watcher import Watcher
-from libreseed.adapters.http.client import HttpClient, HttpClientOptions
 from libreseed.adapters.mirrors.ranges import Ranges
 from libreseed.adapters.mirrors.sites import Site, read_sites
 from libreseed.errors import LocalFault, NotFound, UsageFault
@@ -27,8 +26,6 @@ from .swarm import open_swarm
 from .syncing import Syncer, SyncResult
 
 __all__ = ["SyncPlan", "read_plan", "run_sync"]
-
-_TOTAL_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +89,7 @@ def _locked(store: Path) -> Iterator[None]:
 
 async def run_sync(plan: SyncPlan, watcher: Watcher) -> SyncResult:
     """Open the sources and pull."""
-    options = HttpClientOptions(
-        ca_file=plan.ca_file, timeout=plan.silence_s, total=_TOTAL_S, allow_private=plan.private_redirects
-    )
     async with contextlib.AsyncExitStack() as opened:
-        client = await opened.enter_async_context(HttpClient(options))
         ranges = Ranges(ca_file=plan.ca_file, allow_private=plan.private_redirects)
         opened.callback(ranges.close)
         swarm = None
@@ -107,5 +100,5 @@ async def run_sync(plan: SyncPlan, watcher: Watcher) -> SyncResult:
                 open_swarm(plan.bootstrap, plan.peers, state, host=plan.listen_host, patience_s=3 * plan.silence_s)
             )
         opened.enter_context(_locked(plan.store))
-        sources = Sources(plan.sites, client, ranges, swarm, plan.silence_s)
+        sources = Sources(plan.sites, ranges, swarm, plan.silence_s)
         return await Syncer(plan.store, plan.rules, sources, watcher).run(plan.releases)
