@@ -19,7 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.seeder_support import SeederProcess, clean_environment, flip, make_release, running, until
+from tests.daemon_support import clean_environment
+from tests.seeder_support import SeederProcess, flip, make_release, running, until
 
 
 def main(rounds: int, megabytes: int) -> int:

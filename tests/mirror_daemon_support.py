@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import random
 import re
-import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +26,9 @@ from services.mirror.library import Library
 from services.mirror.metrics import Gauges
 from services.mirror.scrubber import Scrubber
 from services.mirror.site import Site, Tally
+from tests.daemon_support import PATIENCE_S, DaemonProcess, clean_environment, daemon_process
 from tests.http_support import Served, served
 from tests.release_support import make_release
-from tests.seeder_support import PATIENCE_S, clean_environment
 from tests.tools import require_program
 
 __all__ = ["Mirror", "MirrorProcess", "big_release", "curl", "mirror", "mirror_process", "web_seed_download"]
@@ -92,64 +89,26 @@ async def mirror(
         nursery.cancel_scope.cancel()
 
 
-@dataclass
-class MirrorProcess:
+class MirrorProcess(DaemonProcess):
     """One ``libreseed-mirror serve``."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-    notify: socket.socket
-    heard: list[str] = field(default_factory=list)
-
-    def wait_ready(self) -> None:
-        """Until it has said READY=1; fails with its log when it ends first."""
-        deadline = time.monotonic() + PATIENCE_S
-        while "READY=1" not in "\n".join(self.heard).splitlines():
-            assert time.monotonic() < deadline, self.text()
-            try:
-                self.heard.append(self.notify.recv(4096).decode())
-            except TimeoutError:
-                assert self.process.poll() is None, self.text()
-
-    def text(self) -> str:
-        return self.log.read_text(errors="replace")
 
     @property
     def url(self) -> str:
         return re.findall(r"serving (\S+)", self.text())[0]
 
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE_S)
-
 
 @contextlib.contextmanager
 def mirror_process(store: Path, *arguments: str, wait: bool = True, **popen: Any) -> Iterator[MirrorProcess]:
     """Serve ``store`` by a process on loopback; it is killed at the end of the block if it still runs."""
-    address = f"libreseed-mirror-{os.getpid()}-{next(_NAMES)}"
     log = store.with_name(f"{store.name}-{next(_NAMES)}.log")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, log.open("ab") as output:
-        notify.bind("\0" + address)
-        notify.settimeout(0.1)
-        line = [sys.executable, "-m", "libreseed_services.mirror.cli", "serve", "--store", str(store)]
-        if not any(one in arguments for one in ("--listen", "--config")):
-            line += ["--listen", "127.0.0.1:0"]
-        process = subprocess.Popen(
-            [*line, *arguments],
-            env={**clean_environment(), "NOTIFY_SOCKET": "@" + address},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            **popen,
-        )
-        try:
-            found = MirrorProcess(process, log, notify)
-            if wait:
-                found.wait_ready()
-            yield found
-        finally:
-            process.kill()
-            process.wait()
+    line = [sys.executable, "-m", "libreseed_services.mirror.cli", "serve", "--store", str(store)]
+    if not any(one in arguments for one in ("--listen", "--config")):
+        line += ["--listen", "127.0.0.1:0"]
+    with daemon_process([*line, *arguments], log, clean_environment(), **popen) as (process, notify):
+        found = MirrorProcess(process, log, notify)
+        if wait:
+            found.wait_ready()
+        yield found
 
 
 def web_seed_download(torrent: bytes, url: str, into: Path) -> None:

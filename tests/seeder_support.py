@@ -7,8 +7,6 @@ import itertools
 import os
 import random
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,10 +18,9 @@ from typing import Any
 from libreseed.adapters.command import control
 from libreseed.adapters.command.control import Request
 from services.packager import cli as packager
+from tests.daemon_support import PATIENCE_S, DaemonProcess, clean_environment, daemon_process
 
-PATIENCE_S = 60.0
 _HOSTS = itertools.count()
-_NAMES = itertools.count()
 
 
 def loopback() -> str:
@@ -58,34 +55,10 @@ def index(folder: Path, name: str, *minimals: Path, key: Path | None = None) -> 
 
 
 @dataclass
-class SeederProcess:
+class SeederProcess(DaemonProcess):
     """One ``libreseed-seeder run``."""
 
-    state: Path
-    process: subprocess.Popen[bytes]
-    log: Path
-    notify: socket.socket
-    heard: list[str] = field(default_factory=list)
-
-    def wait_ready(self) -> None:
-        """Until it has said READY=1; fails with its log when it ends first."""
-        deadline = time.monotonic() + PATIENCE_S
-        while "READY=1" not in "\n".join(self.heard).splitlines():
-            assert time.monotonic() < deadline, self.text()
-            try:
-                self.heard.append(self.notify.recv(4096).decode())
-            except TimeoutError:
-                assert self.process.poll() is None, self.text()
-
-    def hear(self) -> list[str]:
-        """Everything it has told the service manager until now."""
-        with contextlib.suppress(TimeoutError):
-            while True:
-                self.heard.append(self.notify.recv(4096).decode())
-        return "\n".join(self.heard).splitlines()
-
-    def text(self) -> str:
-        return self.log.read_text(errors="replace")
+    state: Path = field(kw_only=True)
 
     def ask(self, command: str, **arguments: str) -> dict[str, Any]:
         return control.call(self.state / "control.sock", Request(command, arguments))
@@ -101,14 +74,6 @@ class SeederProcess:
 
     def dht(self) -> str:
         return str(self.ask("status")["dht"]["listen"][0])
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE_S)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(PATIENCE_S)
 
 
 @contextlib.contextmanager
@@ -126,28 +91,12 @@ def starting(
     It listens on any port of ``host`` (by default an address of its own), or on ``listen``.
     ``under``: a program that runs it in its own place (``setpriv``, ``prlimit``).
     """
-    address = f"libreseed-test-{os.getpid()}-{next(_NAMES)}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.bind("\0" + address)
-        notify.settimeout(0.1)
-        place = [part for one in listen or (f"{host or loopback()}:0",) for part in ("--listen", one)]
-        place += ["--dht-port", "0"]
-        line = [sys.executable, "-m", "libreseed_services.seeder.cli", "run", "--state-dir", str(state)]
-        log = state.with_name(state.name + ".log")
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                [*under, *line, *place, *arguments],
-                env={**clean_environment(), "NOTIFY_SOCKET": "@" + address, **(env or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                **popen,
-            )
-        try:
-            yield SeederProcess(state, process, log, notify)
-        finally:
-            process.kill()
-            process.wait()
+    place = [part for one in listen or (f"{host or loopback()}:0",) for part in ("--listen", one)]
+    line = [sys.executable, "-m", "libreseed_services.seeder.cli", "run", "--state-dir", str(state)]
+    line = [*under, *line, *place, "--dht-port", "0", *arguments]
+    log = state.with_name(state.name + ".log")
+    with daemon_process(line, log, {**clean_environment(), **(env or {})}, **popen) as (process, notify):
+        yield SeederProcess(process, log, notify, state=state)
 
 
 @contextlib.contextmanager
@@ -156,10 +105,6 @@ def running(state: Path, *arguments: str, **options: Any) -> Iterator[SeederProc
     with starting(state, *arguments, **options) as seeder:
         seeder.wait_ready()
         yield seeder
-
-
-def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("LIBRESEED_", "XDG_"))}
 
 
 def command(*arguments: object, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

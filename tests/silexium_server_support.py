@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -30,14 +27,13 @@ from services.silexium.office import Office, open_office
 from services.silexium.policy import policy_table
 from services.silexium.site import Site, load_site
 from services.silexium.stamp_sources import open_stamp_sources
+from tests.daemon_support import PATIENCE_S, DaemonProcess, daemon_process
 from tests.release_support import make_release
 from tests.seeder_support import loopback
 
 __all__ = ["Shop", "SilexiumProcess", "Workshop", "run", "starting", "workshop"]
 
-PATIENCE_S = 60.0
 ORIGIN = "log.test/silexium-b3"
-_NAMES = itertools.count()
 
 
 def run(*arguments: object, code: int = 0) -> dict[str, Any]:
@@ -168,60 +164,24 @@ def _no_health() -> Any:
 
 
 @dataclass
-class SilexiumProcess:
+class SilexiumProcess(DaemonProcess):
     """One ``libreseed-silexium serve``."""
 
-    process: subprocess.Popen[bytes]
-    log: Path
     url: str = ""
-
-    def text(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    def stop(self, how: int = signal.SIGTERM) -> int:
-        self.process.send_signal(how)
-        return self.process.wait(PATIENCE_S)
 
 
 @contextlib.contextmanager
 def starting(shop: Shop, *arguments: str, wait: bool = True) -> Iterator[SilexiumProcess]:
     """Start the server; killed at the end of the block if it still runs. With ``wait`` it has said READY=1."""
-    address = f"silexium-test-{os.getpid()}-{next(_NAMES)}"
     log = shop.root / "serve.log"
-    line = [sys.executable, "-m", "libreseed_services.silexium.cli", "serve", "--config", str(shop.server)]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, log.open("ab") as output:
-        notify.bind("\0" + address)
-        notify.settimeout(0.1)
-        process = subprocess.Popen(
-            [*line, *arguments],
-            env={**os.environ, "NOTIFY_SOCKET": "@" + address},
-            stdout=subprocess.PIPE,
-            stderr=output,
-        )
-        server = SilexiumProcess(process, log)
-        try:
-            if wait:
-                _wait_ready(server, notify)
-                assert process.stdout is not None
-                server.url = process.stdout.readline().decode().strip()
-            yield server
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait(PATIENCE_S)
-            if process.stdout is not None:
-                process.stdout.close()
-
-
-def _wait_ready(server: SilexiumProcess, notify: socket.socket) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        assert time.monotonic() < deadline, server.text()
-        try:
-            if "READY=1" in notify.recv(4096).decode().splitlines():
-                return
-        except TimeoutError:
-            assert server.process.poll() is None, server.text()
+    line = [sys.executable, "-m", "libreseed_services.silexium.cli", "serve", "--config", str(shop.server), *arguments]
+    with daemon_process(line, log, os.environ, stdout=subprocess.PIPE) as (process, notify):
+        server = SilexiumProcess(process, log, notify)
+        if wait:
+            server.wait_ready()
+            assert process.stdout is not None
+            server.url = process.stdout.readline().decode().strip()
+        yield server
 
 
 def wait_until(shop: Shop, releases: Sequence[str], state: str = "logged", *, patience: float = PATIENCE_S) -> None:

@@ -14,7 +14,8 @@ import trio
 import libreseed
 from libreseed.adapters.dht.udp import DhtNode, DhtOptions
 from libreseed.package.minimal import parse_minimal
-from tests.seeder_support import PATIENCE_S, clean_environment, command, loopback, make_release, running, until
+from tests.daemon_support import PATIENCE_S, clean_environment
+from tests.seeder_support import command, loopback, make_release, running, until
 from tests.tools import require_ipv6, require_program
 
 pytestmark = pytest.mark.integration
