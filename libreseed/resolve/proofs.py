@@ -82,12 +82,13 @@ def require_age(verification: ReleaseVerification, policy: Policy) -> None:
     """Demand that the server's attestation is in a block that is old enough; raises ``silexium.too-young``.
 
     The cool-down of a careful user: whoever takes over a publisher is mostly found out within hours. It says how long
-    ago the release was attested, not since when it was to be seen.
+    ago the release was attested, not since when it was to be seen. Who demands no age is not asked to wait for a block
+    whose miner's clock is ahead: Bitcoin allows two hours.
     """
     from libreseed.silexium.instants import format_instant
 
     since = verification.trusted.times[-1].anchored
-    if verification.now - since < policy.min_age_s:
+    if policy.min_age_s and verification.now - since < policy.min_age_s:
         message = f"{verification.release} was attested at {format_instant(since)}; the policy wants it to be "
         message += f"{policy.min_age_s} s old"
         raise ProofRejected("silexium.too-young", message, evidence={"attested": format_instant(since)})
