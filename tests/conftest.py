@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
+
+from hypothesis import HealthCheck, settings
+
+# A busy machine makes any example slow; that says nothing about the code. Where CI runs the tests (a missing program is
+# a failure there, see tests/tools.py), every run draws the same examples: what turns red is what was changed.
+settings.register_profile(
+    "suite",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("LIBRESEED_REQUIRE_TOOLS")),
+)
+settings.load_profile("suite")
 
 
 def pytest_configure() -> None:

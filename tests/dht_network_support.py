@@ -35,7 +35,7 @@ class Network:
 
     def ask(self, question: Callable[[DhtNode], Awaitable[T]], node: int = -1) -> T:
         async def answer() -> T:
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 return await question(self.nodes[node])
 
         return trio.from_thread.run(answer, trio_token=self.token)

@@ -300,7 +300,7 @@ async def test_ordinary_libtorrent_client_is_the_only_seed(tmp_path: Path, sampl
         params = lt.load_torrent_file(str(sample.files.path(".torrent")))
         params.save_path = str(sample.files.folder.parent)
         handle = client.add_torrent(params)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while not handle.status().is_seeding:
                 await trio.sleep(0.05)  # libtorrent hashes its files first
         outcome = await it.resolve(peers=(Endpoint("127.0.0.1", client.listen_port()),))

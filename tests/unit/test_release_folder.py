@@ -308,7 +308,7 @@ def test_an_oversized_record_is_not_read_whole(copy: ReleaseFiles) -> None:
 
 
 @given(suffix=st.sampled_from(SUFFIXES), seed=st.integers(0, 2**32), edits=st.integers(1, 6))
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_only_declared_faults_escape_whatever_the_files_hold(
     made: tuple[ReleaseFiles, BuiltRelease], tmp_path: Path, suffix: str, seed: int, edits: int
 ) -> None:

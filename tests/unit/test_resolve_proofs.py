@@ -387,7 +387,7 @@ async def test_a_slow_source_holds_up_nobody(tmp_path: Path, monkeypatch: pytest
     said = list[str]()
     collector = ProofCollector(policy(), RELEASE, TrustMemory(tmp_path), NOW, told=said.append)
     with trio.fail_after(30):
-        proven = await collector.collect([mute, FolderSource(honest), Fake("never asked")])
+        proven = await collector.collect([mute, FolderSource(honest)])
     assert proven.source == str(honest)
     assert proven.passed_over == ("mute: had not answered yet",) == tuple(said)
     assert mute.asked

@@ -109,7 +109,7 @@ def test_lines_of_ignore_rules_end_with_lf_only(root: Path) -> None:
     assert collect(root).ignored == ("crlf", "x\u2028y")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.text(st.sampled_from("ab/*!?[]\\-# ^\t"), max_size=8), max_size=4))
 def test_any_ignore_rules_give_a_tree_or_the_declared_error(root: Path, rules: list[str]) -> None:
     (root / ".libreseedignore").write_text("\n".join(rules))
