@@ -22,7 +22,7 @@ from libreseed.dht.addresses import Endpoint, NodeInfo, family_of
 from libreseed.dht.guard import Guard
 from libreseed.dht.krpc import Failure, Query, Response
 from libreseed.dht.lookup import PATHS, Candidate, Lookup
-from libreseed.dht.operations import DEAD_AFTER, Ask, Operation, Stage
+from libreseed.dht.operations import Ask, Operation, Stage, lost_after
 from libreseed.dht.requests import PeerSearch
 from libreseed.dht.roundtrip import RoundTrip
 from libreseed.errors import Malformed
@@ -184,7 +184,7 @@ class NodeMachine:
         transaction = self._query(Ask(Candidate(info.node_id, info.endpoint, 0, 0), b"ping", {}), now, None, learn)
         if transaction is not None:
             self._pinged.add(info.endpoint)
-            heapq.heappush(self._loose, (now + DEAD_AFTER * self.round_trip.timeout, transaction))
+            heapq.heappush(self._loose, (now + lost_after(self.round_trip.timeout), transaction))
 
     # --- what operations need -------------------------------------------------------------------------------------
 
@@ -334,7 +334,7 @@ class NodeMachine:
 
     def _let_go(self, running: _Running) -> None:
         """Queries that an operation no longer waits for: the table still learns what becomes of them."""
-        patience = DEAD_AFTER * self.round_trip.timeout
+        patience = lost_after(self.round_trip.timeout)
         for transactions in running.transactions.values():
             for transaction in transactions:
                 pending = self._pending.get(transaction)

@@ -18,12 +18,18 @@ from libreseed.dht.krpc import Failure, Fields, Response, bytes_field
 from libreseed.dht.lookup import PATHS, Candidate, Lookup, State
 from libreseed.errors import Malformed
 
-__all__ = ["Ask", "Batch", "Operation", "Search", "Seeker", "Stage", "nodes_of"]
+__all__ = ["Ask", "Batch", "Operation", "Search", "Seeker", "Stage", "lost_after", "nodes_of"]
 
 QUORUM = 4  # nodes that must give the same newest item before a get stops early, on at least two paths
 REPLICAS = 16  # nearest nodes that a put or an announcement goes to
 REPLICAS_ANY = 8  # of these, whether or not their ids follow from their addresses
 SLOW_AFTER, DEAD_AFTER = 1, 3  # multiples of the retransmission timeout
+_SOONEST_LOSS = 1.0  # seconds: a machine that is busy keeps all its datagrams waiting for longer than its network does
+
+
+def lost_after(rto: float) -> float:
+    """Seconds from a query until it counts as lost, given the timeout ``rto`` in seconds."""
+    return max(DEAD_AFTER * rto, _SOONEST_LOSS)
 
 
 class Ask(NamedTuple):
@@ -58,12 +64,12 @@ class _InFlight:
     def overdue(self, now: float, rto: float) -> tuple[list[Candidate], list[Candidate]]:
         """Those newly slow and those newly dead, given the present timeout ``rto`` in seconds."""
         slow = [c for c, at in self.asked.items() if c.state is State.BUSY and now >= at + SLOW_AFTER * rto]
-        dead = [c for c, at in self.asked.items() if now >= at + DEAD_AFTER * rto]
+        dead = [c for c, at in self.asked.items() if now >= at + lost_after(rto)]
         return slow, dead
 
     def next_timeout(self, rto: float) -> float | None:
         times = [
-            at + (SLOW_AFTER if candidate.state is State.BUSY else DEAD_AFTER) * rto
+            at + (SLOW_AFTER * rto if candidate.state is State.BUSY else lost_after(rto))
             for candidate, at in self.asked.items()
         ]
         return min(times, default=None)

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from libreseed import bencode
 from libreseed.adapters.dht.dht_state import load_nodes
 from libreseed.adapters.dht.udp import DhtNode, DhtOptions
+from libreseed.dht import krpc
 from libreseed.dht.items import SignedItem, sign_item
 from libreseed.dht.records import index_salt
 from libreseed.errors import LocalFault, TransportFault
@@ -162,6 +164,32 @@ async def test_cancelling_a_lookup_leaves_the_node_working_and_nothing_pending()
             assert client._waiters == {}
             await node.put_item(_item())
             assert await client.get_item(KEY.public, b"m:tool@1.0.0") == _item()
+
+
+async def test_after_a_standstill_of_this_machine_what_has_arrived_counts(mock_clock: trio.testing.MockClock) -> None:
+    """The answer lies in the socket when the machine goes on, long after the query: nobody was silent."""
+    it = _item()
+    for _ in range(10):  # which task comes first is drawn
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
+            holder.bind(("127.0.0.1", 0))
+            async with trio.open_nursery() as nursery:
+                client = await _client(nursery, holder.getsockname())
+                found: list[SignedItem | None] = []
+
+                async def get(client: DhtNode = client, found: list[SignedItem | None] = found) -> None:
+                    found.append(await client.get_item(KEY.public, it.salt))
+
+                nursery.start_soon(get)
+                await trio.testing.wait_all_tasks_blocked()
+                data, asker = holder.recvfrom(2000)
+                query = krpc.parse(data)
+                assert isinstance(query, krpc.Query)
+                fields: krpc.Fields = {b"k": KEY.public.raw, b"sig": it.signature.raw, b"seq": it.seq, b"v": b"hello"}
+                mock_clock.jump(20)
+                holder.sendto(krpc.encode_response(query.transaction, fields | {b"id": b"x" * 20}, asker), asker)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                nursery.cancel_scope.cancel()
+            assert found == [it]
 
 
 async def test_good_nodes_are_saved_as_json_and_used_without_any_bootstrap(tmp_path: Path) -> None:

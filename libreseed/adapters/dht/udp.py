@@ -292,6 +292,7 @@ class DhtNode:
             with trio.move_on_at(float("inf") if due is None else due):
                 await self._wake.wait()
                 continue
+            await trio.lowlevel.checkpoint()  # after a standstill of this machine the answers are there, not yet read
             machine.handle_timeout(trio.current_time())
             self._flush()
 
