@@ -266,5 +266,6 @@ MIRROR_REFUSALS = 16  # "not here" in a row without a good chunk
 MIRROR_PAUSES = 6  # in a row that a mirror may ask for
 MIRROR_REST_SECONDS = 0.25  # after a fault, doubled with each in a row
 MIRROR_PAUSE_SECONDS = 10  # that a mirror may ask for, at once
+MIRROR_MAP_SECONDS = 1.0  # for mirrors to give the chunk map, before peers are asked for it, too
 MIRROR_ROB_SECONDS = 1.0  # after which others may finish a slow request
 MIRROR_ROBBERIES = 4  # of one mirror, then it is too slow

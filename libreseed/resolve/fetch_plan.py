@@ -200,8 +200,11 @@ class FetchPlan:
     def priorities(self) -> list[int]:
         """The priority of every piece, for the session; finished pieces keep theirs."""
         wishes = [0] * self.layout.piece_count
+        if self.mix is not None and self.mix.first_asked:
+            return wishes
         for piece in self.layout.chunks.pieces:
-            wishes[piece] = _FIRST
+            mirrored = self.mix is not None and self.pieces.has(piece)  # maybe not by the session
+            wishes[piece] = 0 if mirrored else _FIRST
         if self._map_alone():
             return wishes
         data = self.layout.tgz.pieces
@@ -211,6 +214,8 @@ class FetchPlan:
         for piece in self._parity_pieces:
             if self.pieces.has(piece) or self._wished(piece):
                 wishes[piece] = _PARITY
+        if self.mix is not None and self.mix.stopper is not None:
+            wishes[self.mix.stopper] = _LEVELS[-1]
         return wishes
 
     def _map_alone(self) -> bool:

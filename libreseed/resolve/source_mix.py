@@ -38,6 +38,8 @@ class SourceMix:
         self.revision = 0  # changes with what the session may fetch
         self.open = False  # the session may fetch everything: mirrors can give nothing more
         self.opening = False  # mirrors are being asked for the chunk map
+        self.first_asked = False  # and peers are not, yet
+        self.stopper: int | None = None  # a piece that the session wishes for and nobody offers; see _choose_stopper
         self.crossed = False  # a chunk came from a mirror where the session may have been writing
         self._pieces = pieces
         self._swarm = swarm
@@ -54,6 +56,21 @@ class SourceMix:
     def allows(self, piece: int) -> bool:
         """Whether the session may fetch this piece of the .tgz."""
         return self.open or piece in self._share
+
+    def opens(self) -> None:
+        """Mirrors are asked for the chunk map: one of them has just given the torrent, so peers are not asked yet."""
+        self.opening = self.first_asked = True
+        self.revision += 1
+
+    def hastens(self) -> None:
+        """The chunk map takes mirrors too long: let peers send it, too."""
+        self.revision += self.first_asked
+        self.first_asked = False
+
+    def opened(self) -> None:
+        """Mirrors gave the chunk map, or cannot."""
+        self.opening = False
+        self.hastens()
 
     def session_finished(self, piece: int, now: float) -> None:
         """The session has finished a piece; its share is filled up when half of it is done."""
@@ -127,13 +144,28 @@ class SourceMix:
     # --- sharing out -------------------------------------------------------------------------------------------------
     def update(self, now: float) -> None:
         """Share out anew what is missing."""
-        before = self.open, len(self._share), self._gained
+        before = self.open, len(self._share), self._gained, self.stopper
         self._share = {piece for piece in self._share if self._is_open(piece) and self._swarm.offers(piece)}
         self._fill_share(now)
         self._fill_pools(self._pieces.verified)
         self.open = not self.board.able(now)
-        if (self.open, len(self._share), self._gained) != before:
+        self._choose_stopper()
+        if (self.open, len(self._share), self._gained, self.stopper) != before:
             self.revision += 1
+
+    def _choose_stopper(self) -> None:
+        """Wish for one piece that nobody offers, so that the session sends no request to two peers.
+
+        libtorrent does that once it has asked for all that it wishes for, and it wishes for no more than its share:
+        each peer that is through with its part would ask for the others'. Here mirrors stand in for a slow peer.
+        """
+        if not self._swarm.speaking or not any(mirror.alive for mirror in self.board.mirrors):
+            self.stopper = None
+        elif self.stopper is None or not self._is_nobodys(self.stopper):
+            self.stopper = next(filter(self._is_nobodys, reversed(self._pieces.layout.tgz.pieces)), None)
+
+    def _is_nobodys(self, piece: int) -> bool:
+        return not self._pieces.has(piece) and not self._swarm.offers(piece)
 
     def _fill_share(self, now: float) -> None:
         """Each peer's first pieces that nobody has, up to the target."""

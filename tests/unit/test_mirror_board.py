@@ -292,3 +292,48 @@ def test_a_plan_with_mirrors_ends_only_when_they_are_through() -> None:
         mix.ended(now)
         now += 1
     assert plan.decide(now).need is Need.DONE
+
+
+def test_peers_are_asked_for_the_chunk_map_only_once_mirrors_had_a_moment() -> None:
+    layout = TorrentLayout(RELEASE, 600_000, 12)
+    plan = FetchPlan(layout, patience_s=5, silence_s=3, now=0.0, mirrors=["http://m"])
+    assert plan.mix is not None
+    plan.mix.opens()
+    before = plan.revision
+    assert not any(plan.priorities())
+    plan.mix.hastens()
+    assert plan.revision != before
+    assert all(plan.priorities()[piece] for piece in layout.chunks.pieces)
+    for piece in layout.chunks.pieces:
+        plan.piece_done(piece, 1.0)
+    plan.mix.opened()
+    assert not any(plan.priorities()[piece] for piece in layout.chunks.pieces)  # the session may not know it yet
+
+
+def test_one_piece_that_nobody_offers_is_wished_for_beside_the_share() -> None:
+    """So the session never has asked for all that it wishes for: then it would ask two peers for the same blocks."""
+    layout = TorrentLayout(RELEASE, 8_000_000, 12)
+    plan = FetchPlan(layout, patience_s=5, silence_s=3, now=0.0, mirrors=["http://m"])
+    mix, pieces = plan.mix, list(layout.tgz.pieces)
+    assert mix is not None
+    for piece in layout.chunks.pieces:
+        plan.piece_done(piece, 0.0)
+
+    def offer(held: list[int]) -> None:
+        flags = set(held)
+        have = pack_bitfield(piece in flags for piece in range(layout.piece_count))
+        plan.swarm.update([PeerOffer(("a", 1), have, 0)], plan.owed(), 1.0)
+        assert mix is not None
+        mix.update(1.0)
+
+    offer(pieces[:-2])
+    (extra,) = {piece for piece, wish in enumerate(plan.priorities()) if wish and not mix.allows(piece)}
+    assert extra in pieces[-2:]
+    before = plan.revision
+    offer([*pieces[:-2], extra])
+    assert plan.revision != before
+    (other,) = {piece for piece, wish in enumerate(plan.priorities()) if wish and not mix.allows(piece)}
+    assert other in set(pieces[-2:]) - {extra}
+    mix.board.mirrors[0].drop("http.unreachable", "x")  # nobody stands in for a slow peer any more
+    offer(pieces[:-2])
+    assert mix.stopper is None

@@ -10,7 +10,7 @@ from libreseed.adapters.chunks.chunk_store import ChunkStore
 from libreseed.adapters.chunks.stripe_io import write_at
 from libreseed.resolve.journal import Kind
 
-__all__ = ["portion", "put_whole", "verify_batch"]
+__all__ = ["portion", "put_whole", "read_at", "verify_batch"]
 
 _BATCH_CHUNKS = 1638  # about 8 MiB: what one trip to a thread hashes at most
 
@@ -41,3 +41,10 @@ def put_whole(path: Path, data: bytes) -> None:
         write_at(descriptor, data, 0)
     finally:
         os.close(descriptor)
+
+
+def read_at(path: Path, offset: int, length: int) -> bytes:
+    """Some bytes of a file; blocks."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(length)

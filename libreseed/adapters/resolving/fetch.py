@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -20,7 +19,7 @@ from libreseed.adapters.chunks.chunk_ledger import ChunkLedger, FetchTotals
 from libreseed.adapters.chunks.chunk_store import ChunkStore
 from libreseed.adapters.chunks.recovery import Findings, journal_for, store_of
 from libreseed.adapters.files.prefix_hash import PrefixHash
-from libreseed.adapters.resolving.arrivals import portion, put_whole, verify_batch
+from libreseed.adapters.resolving.arrivals import portion, put_whole, read_at, verify_batch
 from libreseed.adapters.resolving.single_chunks import Salvage, SingleChunks
 from libreseed.adapters.resolving.store import Workspace
 from libreseed.adapters.resolving.swarm_watch import STATUS_S, SwarmWatch
@@ -109,6 +108,8 @@ class ContentFetch:
         """Return once every data chunk is verified on disk; raises what the plan or the engine raises."""
         if self._resolution.completed == 4:
             self._open_chunks()
+        elif self.plan.mix is not None:
+            self.plan.mix.opens()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._verify_loop)
@@ -170,8 +171,7 @@ class ContentFetch:
         now = trio.current_time()
         match event:
             case PieceDone(index):
-                whole = self.plan.piece_done(index, now)
-                if whole is not None:
+                if (whole := self.plan.piece_done(index, now)) is not None:
                     self._pending.append(whole)
                     self._work.set()
             case PieceFailed(index):
@@ -201,17 +201,15 @@ class ContentFetch:
     async def _mirror_loop(self, mirrors: MirrorFeed, mix: SourceMix) -> None:
         """The chunk map, unless the swarm is first; then chunks beside the swarm."""
         if self._store is None:
-            mix.opening = True
-            data = await mirrors.chunk_map(self._resolution.minimal, self._layout.chunks.size)
+            data = await mirrors.chunk_map(self._resolution.minimal, self._layout.chunks.size, mix.hastens)
             if data is not None and self._store is None:
                 await trio.to_thread.run_sync(put_whole, self._space.swarm / self._layout.chunks.name, data)
             if data is not None and self._resolution.completed == 3:
-                for piece in self._layout.chunks.pieces:
-                    self.plan.piece_done(piece, trio.current_time())
+                self._give_map(data)
                 self._resolution.chunk_map(data, self._layout.m)
                 self._step_done(4)
                 self._open_chunks()
-            mix.opening = False
+            mix.opened()
             self._wake()
         await self._opened.wait()
 
@@ -220,6 +218,14 @@ class ContentFetch:
             self._wake()
 
         await mirrors.run(mix, _given(self._store), partial(self._count, Origin.MIRROR), ended)
+
+    def _give_map(self, data: bytes) -> None:
+        """The session need not fetch the chunk map, and offers it."""
+        size = self._layout.piece_bytes
+        for number, piece in enumerate(self._layout.chunks.pieces):
+            self.plan.piece_done(piece, trio.current_time())
+            if self._torrent is not None:
+                self._torrent.give(piece, data[number * size : (number + 1) * size])
 
     def _open_chunks(self) -> None:
         chunk_map = self._resolution.map
@@ -383,14 +389,8 @@ class ContentFetch:
                 continue  # another task, or a verdict that is under way
             self._given.add(piece)
             span = self._layout.span(piece)
-            data = await trio.to_thread.run_sync(_read_at, path, span.offset, span.length)
+            data = await trio.to_thread.run_sync(read_at, path, span.offset, span.length)
             self._torrent.give(piece, data)
-
-
-def _read_at(path: Path, offset: int, length: int) -> bytes:
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read(length)
 
 
 def _given(store: ChunkStore | None) -> ChunkStore:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import trio
 from blake3 import blake3
 
+from libreseed import limits
 from libreseed.adapters.chunks.chunk_store import ChunkStore
 from libreseed.adapters.mirrors.documents import Document, first_good
 from libreseed.adapters.mirrors.ranges import Ranges
@@ -39,8 +40,13 @@ class MirrorFeed:
         self._silence_s = silence_s
         self._source = MirrorSource(sites, release, ranges, silence_s)
 
-    async def chunk_map(self, minimal: MinimalManifest, size: int) -> bytes | None:
-        """The signed ``.chunks`` file of at most ``size`` bytes from whoever has it; None if no mirror does."""
+    async def chunk_map(
+        self, minimal: MinimalManifest, size: int, late: Callable[[], None] | None = None
+    ) -> bytes | None:
+        """The signed ``.chunks`` file of at most ``size`` bytes from whoever has it; None if no mirror does.
+
+        ``late`` is called when it is not here after a moment.
+        """
 
         def read(data: bytes) -> bytes:
             if blake3(data).digest() != minimal.chunks.raw:
@@ -48,7 +54,11 @@ class MirrorFeed:
             return data
 
         urls = {site.document(self._release, "chunks"): site.base for site in self._sites}
-        answers = await first_good(self._ranges, list(urls), Document(size, self._silence_s, read))
+        async with trio.open_nursery() as nursery:
+            if late is not None:
+                nursery.start_soon(_call_after, limits.MIRROR_MAP_SECONDS, late)
+            answers = await first_good(self._ranges, list(urls), Document(size, self._silence_s, read))
+            nursery.cancel_scope.cancel()
         self.received += answers.received
         self.faults |= {urls[url]: fault for url, fault in answers.faults.items()}
         return next(iter(answers.good.values()), None)
@@ -70,3 +80,8 @@ class MirrorFeed:
     def wake(self) -> None:
         """The mix may have changed."""
         self._source.wake()
+
+
+async def _call_after(seconds: float, call: Callable[[], None]) -> None:
+    await trio.sleep(seconds)
+    call()
