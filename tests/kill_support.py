@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -59,14 +59,14 @@ async def kill_and_resume(
 ) -> Ordeal:
     """Start, kill after a random time, look, start again; let it finish after ``most_kills`` kills.
 
-    While every kill came before the first verified chunk (a slow machine), there are more.
+    Where all others came before the first verified chunk (a slow machine), the last kill waits for it.
     """
     ordeal = Ordeal()
     line = command(it, *(arg for seeder in it.seeders for arg in ("--peer", str(seeder.endpoint))), *more)
     while True:
-        early = ordeal.kills < 3 * most_kills and not ordeal.downloads  # nothing was shown yet
+        early = ordeal.kills >= most_kills - 1 and not ordeal.downloads  # nothing was shown yet
         limit = draw.uniform(0.15, longest_s) if ordeal.kills < most_kills or early else None
-        done = await _run(line, limit)
+        done = await _run(line, limit, (lambda: bool(downloaded(it.sample, it.store))) if early else lambda: True)
         final = it.store / "packages" / str(it.sample.minimal.release)
         if done is not None:
             assert done.returncode == 0, done.stderr.decode()[-800:]
@@ -79,15 +79,28 @@ async def kill_and_resume(
             most_kills = ordeal.kills
 
 
-async def _run(line: Sequence[str], limit: float | None) -> subprocess.CompletedProcess[bytes] | None:
-    """The finished process, or None when it was killed after ``limit`` seconds."""
+async def _run(
+    line: Sequence[str], limit: float | None, ripe: Callable[[], bool]
+) -> subprocess.CompletedProcess[bytes] | None:
+    """The finished process, or None when it was killed after ``limit`` seconds, as soon as it was ``ripe``."""
     start = partial(trio.run_process, line, capture_stdout=True, capture_stderr=True, check=False)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LIBRESEED_")}
     start = partial(start, env=environment, deliver_cancel=_kill)
-    with trio.move_on_after(limit if limit is not None else 120):
-        return await start()
-    assert limit is not None, "the last run did not finish"
-    return None
+    done = None
+    with trio.fail_after(240):
+        async with trio.open_nursery() as nursery:
+            if limit is not None:
+                nursery.start_soon(_end, nursery.cancel_scope, limit, ripe)
+            done = await start()
+            nursery.cancel_scope.cancel()
+    return done
+
+
+async def _end(scope: trio.CancelScope, limit: float, ripe: Callable[[], bool]) -> None:
+    await trio.sleep(limit)
+    while not ripe():
+        await trio.sleep(0.05)  # the journal of another process
+    scope.cancel()
 
 
 async def _kill(process: trio.Process) -> None:

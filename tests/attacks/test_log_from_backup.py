@@ -36,7 +36,7 @@ async def verdict(shop: Shop, store: Path, release: str, source: object, bundle:
         request=Request(ReleaseId.parse(release)),
         policy=Policy(silexium=shop.policy(), patience_s=1),
         store=store,
-        timeout=30.0,
+        timeout=60.0,
         make_dht=lambda *_: LyingDht(),
         proofs=ProofOptions(bundle, (str(source),)),
     )
@@ -51,7 +51,7 @@ async def verdict(shop: Shop, store: Path, release: str, source: object, bundle:
 
 def served(url: str, release: str) -> bytes:
     """Wait until the server's current head has ``release``; its bundle."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(f"{url}/bundle/{release}", timeout=10) as answer:

@@ -322,12 +322,14 @@ async def test_an_oversized_or_slow_answer_is_refused_and_the_others_go_on(
         serving(hang) as hanging,
         serving(page) as paging,
         serving(embedded_app(world)) as good,
-        HttpClient(impatient) as client,
+        HttpClient(impatient) as hasty,
+        HttpClient(LOCAL) as patient,
     ):
         world.uri = good
         urls = {"flood": flooding, "hang": hanging, "page": paging, "good": good}
-        authorities = [HttpTsa(f"{url}/tsa", named(name), client) for name, url in urls.items()]
-        calendars = [HttpCalendar(name, url, client) for name, url in urls.items()]
+        clients = dict.fromkeys(urls, patient) | {"hang": hasty}
+        authorities = [HttpTsa(f"{url}/tsa", named(name), clients[name]) for name, url in urls.items()]
+        calendars = [HttpCalendar(name, url, clients[name]) for name, url in urls.items()]
         stamping = Stamping(database, authorities, calendars, world.chain, pace=Pace(poll_first=0))
         await stamping.want([MESSAGE], now)
         step = await stamping.advance(now)

@@ -21,7 +21,7 @@ from libreseed.adapters.http.server import HttpServerOptions
 from tests.http_support import Served, TlsFiles, echo, make_tls, raw_request, served
 
 pytestmark = pytest.mark.integration
-SOON = HttpServerOptions(head_seconds=0.3, body_seconds=0.3, stall_seconds=0.3)
+SOON = HttpServerOptions(head_seconds=1.0, body_seconds=1.0, stall_seconds=1.0)  # the well-meaning have as long
 
 
 async def well(server: Served) -> None:
@@ -276,7 +276,7 @@ async def test_requests_that_are_taken_back_again_and_again_end_the_connection(t
 
 @pytest.mark.parametrize("path", [b"/\xff\xfe", b"", b"*", b"//", b"/%ff"])
 async def test_paths_that_break_protocol_code_end_their_own_connection_only(tmp_path: Path, path: bytes) -> None:
-    tls, options = secure(tmp_path, head_seconds=0.3)
+    tls, options = secure(tmp_path, head_seconds=1.0)
     with trio.fail_after(30):
         async with served(echo, options) as server:
             async with http2(server, tls) as client:

@@ -150,7 +150,7 @@ def test_a_store_that_cannot_be_written_to_is_served_and_not_healed(tmp_path: Pa
     with log.open("wb") as output:
         process = subprocess.Popen([*line, "--listen", "127.0.0.1:0"], stdout=output, stderr=output)
     try:
-        until(lambda: "damaged" in log.read_text())
+        until(lambda: "damaged" in log.read_text() and "serving " in log.read_text())
         url = log.read_text().partition("serving ")[2].split()[0]
         assert curl("--range", "0-999999", f"{url}/seed/hello@1.0.0/hello@1.0.0.tgz") == whole[:1_000_000]
         status = ("--output", str(tmp_path / "answer"), "--write-out", "%{http_code}", "--no-fail")
