@@ -22,14 +22,10 @@ from libreseed.resolve.piece_map import Chunk, PieceMap, Salvaged
 from libreseed.resolve.readmissions import Readmissions
 from libreseed.resolve.source_mix import SourceMix
 from libreseed.resolve.swarm_view import Address, SwarmView
+from libreseed.resolve.wishes import LAST, MAP, PARITY, tgz_wish
 from libreseed.torrent.layout import LayoutFile, TorrentLayout
 
 __all__ = ["Decision", "FetchPlan", "Need"]
-
-# Priorities of the session. The chunk map comes before all else. Data comes roughly from its start, so that what needs
-# the bytes in order (SHA-256) can follow; within one level the rarest piece is first.
-_FIRST, _PARITY = 7, 4
-_LEVELS = (6, 5, 4, 3, 2, 1)
 
 
 class Need(Enum):
@@ -204,18 +200,17 @@ class FetchPlan:
             return wishes
         for piece in self.layout.chunks.pieces:
             mirrored = self.mix is not None and self.pieces.has(piece)  # maybe not by the session
-            wishes[piece] = 0 if mirrored else _FIRST
+            wishes[piece] = 0 if mirrored else MAP
         if self._map_alone():
             return wishes
-        data = self.layout.tgz.pieces
-        for piece in data:
+        for piece in self.layout.tgz.pieces:
             if self.pieces.has(piece) or self._wished(piece):
-                wishes[piece] = _LEVELS[(piece - data.start) * len(_LEVELS) // len(data)]
+                wishes[piece] = tgz_wish(self.layout, piece)
         for piece in self._parity_pieces:
             if self.pieces.has(piece) or self._wished(piece):
-                wishes[piece] = _PARITY
+                wishes[piece] = PARITY
         if self.mix is not None and self.mix.stopper is not None:
-            wishes[self.mix.stopper] = _LEVELS[-1]
+            wishes[self.mix.stopper] = LAST
         return wishes
 
     def _map_alone(self) -> bool:

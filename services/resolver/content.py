@@ -15,20 +15,18 @@ from libreseed import limits
 from libreseed.adapters.chunks.recovery import Findings, examine, examine_chunks, read_known_info
 from libreseed.adapters.command.settings import Endpoint
 from libreseed.adapters.resolving.fetch import ContentFetch
-from libreseed.adapters.torrent.session import TorrentSession
-from libreseed.adapters.torrent.torrent import Torrent
 from libreseed.errors import NotFound, TransportFault
 from libreseed.ids import Sha256Digest
 from libreseed.repair.chunkmap import ChunkMap, parse_chunk_map
 from libreseed.repair.grid import ChunkGrid
-from libreseed.torrent.bitfield import pack_bitfield
 from libreseed.torrent.layout import TorrentLayout
-from libreseed.torrent.metainfo import TorrentInfo, read_info
+from libreseed.torrent.metainfo import TorrentInfo
 
 from .job import Job
 from .late_salvage import LateSalvage
-from .network import Address, Network
+from .network import Network
 from .sources import sources_report
+from .swarm import Swarm
 
 if TYPE_CHECKING:
     from .mirrors import MirrorAccess
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Content", "obtain_offline", "obtain_online"]
 
 _MIRRORS_FIRST_S = 3.0  # for mirrors to give the torrent's info, before peers are asked for it
-_RELOOKUP_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 
 
 class Content:
@@ -46,15 +43,14 @@ class Content:
         self,
         tgz: Path,
         fetch: ContentFetch,
-        session: TorrentSession | None,
-        torrent: Torrent | None,
+        swarm: Swarm | None,
         mirrors: MirrorAccess | None = None,
     ) -> None:
         self.tgz = tgz
         self._fetch = fetch
-        self._session = session
-        self._torrent = torrent
+        self._swarm = swarm
         self._mirrors = mirrors
+        self._left = swarm is None
 
     def chunks(self) -> dict[str, int]:
         """Data chunks by origin, and the verified parity chunks that were fetched."""
@@ -81,20 +77,20 @@ class Content:
     async def sources(self) -> dict[str, object]:
         """Who gave how many bytes, how many came in all, and who gave something wrong or dropped out, and why."""
         await self._fetch.look()
-        swarm = (await self._session.totals()).downloaded if self._session is not None else 0
-        return sources_report(self._fetch, swarm, self._mirrors)
+        received = (await self._swarm.session.totals()).downloaded if self._swarm is not None else 0
+        return sources_report(self._fetch, received, self._mirrors)
 
     async def share(self) -> None:
         """Offer pieces that were repaired here until the connected peers have them, a moment at most."""
-        if self._torrent is not None and self._fetch.ledger.totals.repaired:
+        if not self._left and self._fetch.ledger.totals.repaired:
             with trio.move_on_after(limits.SHARE_SECONDS):
                 await self._fetch.until_shared()
 
     async def close(self) -> None:
         """Leave the swarm; returns when the files are nobody's."""
-        if self._session is not None and self._torrent is not None:
-            torrent, self._torrent = self._torrent, None
-            await self._session.remove(torrent)
+        if self._swarm is not None and not self._left:
+            self._left = True
+            await self._swarm.leave()
 
 
 async def obtain_offline(job: Job) -> Content:
@@ -111,12 +107,18 @@ async def obtain_offline(job: Job) -> Content:
 
 
 async def obtain_online(
-    job: Job, network: Network | None, peers: Sequence[Endpoint], mirrors: MirrorAccess | None = None
+    job: Job,
+    network: Network | None,
+    peers: Sequence[Endpoint],
+    mirrors: MirrorAccess | None = None,
+    entered: tuple[Swarm, TorrentInfo] | None = None,
 ) -> Content:
     """Fetch the release from swarm and mirrors; what an earlier run verified is not fetched again.
 
-    Without ``network`` the mirrors alone have to do.
+    Without ``network`` the mirrors alone have to do. ``entered``: the swarm, by somebody who has nothing yet.
     """
+    if entered is not None:
+        return await _from_swarm(job, *entered)
     found = await _take_up(job)
     info = found[0] if found else None
     if info is None and mirrors is not None:
@@ -125,26 +127,21 @@ async def obtain_online(
     if network is None:
         assert mirrors is not None
         return await _from_mirrors(job, info, found[1] if found else None, mirrors)
-    minimal = job.resolution.minimal
-    session = await network.session()
-    torrent = session.fetch(
-        minimal.torrent,
-        minimal.release,
-        job.space.swarm,
-        metainfo=b"d4:info" + info.info + b"e" if info is not None else None,
-        have=pack_bitfield(map(bool, found[1].have)) if found else None,
-        peers=(named := await _numeric(peers)),
-    )
-    heard: set[Address] = set(named)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_feed_peers, network, torrent, minimal.torrent.truncated, heard, mirrors is not None)
-        if info is None:
-            info = await _metadata(job, torrent, heard)
-        fetch = _fetch(job, info.layout, info=info, torrent=torrent, heard=heard, mirrors=mirrors)
-        if found:
-            fetch.restore(found[1])
-        content = await _complete(job, fetch, session=session, torrent=torrent, mirrors=mirrors)
-        nursery.cancel_scope.cancel()
+        have, others = found[1].have if found else None, mirrors is not None
+        swarm = await Swarm.enter(job, network, nursery, peers, info=info, have=have, others=others)
+        info = info or await swarm.info(job)
+        return await _from_swarm(job, swarm, info, found[1] if found else None, mirrors)
+
+
+async def _from_swarm(
+    job: Job, swarm: Swarm, info: TorrentInfo, found: Findings | None = None, mirrors: MirrorAccess | None = None
+) -> Content:
+    fetch = _fetch(job, info.layout, info=info, swarm=swarm, mirrors=mirrors)
+    if found is not None:
+        fetch.restore(found)
+    content = await _complete(job, fetch, swarm=swarm, mirrors=mirrors)
+    swarm.look_no_more()
     return content
 
 
@@ -202,46 +199,12 @@ def _open_space(job: Job) -> TorrentInfo | None:
     return read_known_info(job.space, minimal)
 
 
-async def _metadata(job: Job, torrent: Torrent, heard: set[Address]) -> TorrentInfo:
-    """The signed info dictionary, from any peer (BEP 9); patience starts anew with every peer that is heard of."""
-    resolution, known = job.resolution, -1
-    while len(heard) > known:
-        known = len(heard)
-        with trio.move_on_after(resolution.policy.patience_s):
-            metainfo = await torrent.metainfo()
-            info = read_info(metainfo[len(b"d4:info") : -1], resolution.minimal.release, resolution.minimal)
-            job.space.info.write_bytes(info.info)
-            return info
-    where = f"{known} peers were tried, none answered" if known else "nobody announces it"
-    raise TransportFault("source.none", f"no source for {resolution.minimal.release}: {where}", step=5)
-
-
-async def _feed_peers(network: Network, torrent: Torrent, info_hash: bytes, heard: set[Address], others: bool) -> None:
-    """Connect to every peer the moment it is heard of; look again, ever more rarely, as long as the fetch lasts.
-
-    With ``others`` to fetch from, a DHT that does not answer ends nothing.
-    """
-    if not network.has_dht:
-        return
-    for pause in (*_RELOOKUP_S, *[_RELOOKUP_S[-1]] * 10_000):
-        try:
-            async for peer in network.peers(info_hash):
-                if peer not in heard:
-                    heard.add(peer)
-                    torrent.connect([peer])
-        except TransportFault:
-            if not others:
-                raise
-        await trio.sleep(pause)
-
-
 def _fetch(
     job: Job,
     layout: TorrentLayout,
     *,
     info: TorrentInfo | None = None,
-    torrent: Torrent | None = None,
-    heard: set[Address] | None = None,
+    swarm: Swarm | None = None,
     mirrors: MirrorAccess | None = None,
 ) -> ContentFetch:
     total = job.resolution.minimal.size
@@ -253,29 +216,24 @@ def _fetch(
         job.progress.update(min(chunks * limits.CHUNK_BYTES, total), total, detail)
 
     salvage = None
-    if info is not None and torrent is not None:
+    if info is not None and swarm is not None:
         v1 = hashlib.sha1(info.info, usedforsecurity=False).digest()
         salvage = LateSalvage(layout, v1, job.resolution.policy.peer_silence_s)
     return ContentFetch(
         job.resolution,
         job.space,
         layout,
-        torrent,
+        swarm.torrent if swarm is not None else None,
         salvage=salvage,
         mirrors=mirrors.feed() if mirrors is not None else None,
-        heard=heard,
+        heard=swarm.heard if swarm is not None else None,
         on_chunks=shown,
         on_step=job.steps.done,
     )
 
 
 async def _complete(
-    job: Job,
-    fetch: ContentFetch,
-    *,
-    session: TorrentSession | None = None,
-    torrent: Torrent | None = None,
-    mirrors: MirrorAccess | None = None,
+    job: Job, fetch: ContentFetch, *, swarm: Swarm | None = None, mirrors: MirrorAccess | None = None
 ) -> Content:
     resolution, steps = job.resolution, job.steps
     await fetch.run()
@@ -284,16 +242,4 @@ async def _complete(
         steps.done(5)
     resolution.repaired(fetch.plan.verified)
     steps.done(6)
-    return Content(job.space.swarm / fetch.plan.layout.tgz.name, fetch, session, torrent, mirrors)
-
-
-async def _numeric(peers: Sequence[Endpoint]) -> list[Address]:
-    """Addresses of the peers that the user named; a name that does not resolve is an error of the user's."""
-    found: list[Address] = []
-    for peer in peers:
-        try:
-            answers = await trio.socket.getaddrinfo(peer.host, peer.port, type=trio.socket.SOCK_STREAM)
-        except OSError as error:
-            raise TransportFault("source.none", f"--peer {peer}: {error.strerror}", step=5) from error
-        found += [(str(answer[4][0]), int(answer[4][1])) for answer in answers]
-    return found
+    return Content(job.space.swarm / fetch.plan.layout.tgz.name, fetch, swarm, mirrors)

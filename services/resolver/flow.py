@@ -41,9 +41,11 @@ from .proofs import ProofOptions, collect_proofs, proven_before, require_no_conf
 if TYPE_CHECKING:
     from libreseed.adapters.silexium.proof_collector import Proven
     from libreseed.ids import Sha256Digest
+    from libreseed.torrent.metainfo import TorrentInfo
 
     from .content import Content
     from .mirrors import MirrorAccess
+    from .swarm import Swarm
 
 __all__ = ["Options", "resolve"]
 
@@ -226,14 +228,16 @@ class _Run:
             with at_step(2):
                 record = await self._find(network, mirrors)
             self._accept(record)
-            await (network.loaded() if network is not None else load_without_swarm())
             present = await self._present()  # no tree shows which .tgz it came from: that is fetched and judged again
             minimal = self.resolution.minimal
-            space = await trio.to_thread.run_sync(self.store.workspace, self.release, minimal.torrent)
+            job = self._job(await trio.to_thread.run_sync(self.store.workspace, self.release, minimal.torrent))
+            entered = None
+            if network is not None and mirrors is None and job.space.fresh:
+                entered = await self._enter(job, network, nursery)
+            await (network.loaded() if network is not None else load_without_swarm())
             from .content import obtain_online
 
-            job = self._job(space)
-            content = await obtain_online(job, network, options.peers, mirrors)
+            content = await obtain_online(job, network, options.peers, mirrors, entered)
             there = await self._install(job, content, record.source, present=present)
             nursery.cancel_scope.cancel()
         return there
@@ -257,6 +261,15 @@ class _Run:
             return None
         mixed = bool(options.mirrors.urls)
         return Network(nursery, options.make_dht, options.bootstrap, options.listen, self.store.root, mixed=mixed)
+
+    async def _enter(self, job: Job, network: Network, nursery: trio.Nursery) -> tuple[Swarm, TorrentInfo]:
+        """Begin with nothing, from the swarm alone: bytes flow before what judges them is even loaded."""
+        from .swarm import Swarm
+
+        await trio.to_thread.run_sync(job.space.record.write_bytes, job.resolution.minimal.data)
+        swarm = await Swarm.enter(job, network, nursery, self.options.peers)
+        network.load()
+        return swarm, await swarm.open(job)
 
     async def _find(self, network: Network | None, mirrors: MirrorAccess | None) -> FoundRecord:
         request = self.options.request

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["DhtClient", "DhtFactory", "Network", "default_dht", "load_without_swarm"]
 
 Address = tuple[str, int]
+_QUICK_S = 0.05  # loading takes that long, too: an answer that comes sooner shall not have to wait for the interpreter
 
 
 class DhtClient(Protocol):
@@ -66,6 +67,7 @@ class Network:
         any_port = tuple((host, 0) for host, _ in self._listen)
         self._dht = make_dht(bootstraps, any_port, root / "dht-nodes.json")
         self._session: TorrentSession | None = None
+        self._load = trio.Event()
         self._loaded = trio.Event()
         self._ready = trio.Event()
         self._asking = False  # the DHT node runs
@@ -79,8 +81,13 @@ class Network:
         self._asking = True
         return await find_record(self._dht, request, basis)
 
+    def load(self) -> None:
+        """Load what follows the lookup, if nothing that matters more is left to do meanwhile."""
+        self._load.set()
+
     async def loaded(self) -> None:
         """Return once the modules for what follows the lookup are here."""
+        self._load.set()
         await self._loaded.wait()
 
     async def session(self) -> TorrentSession:
@@ -113,7 +120,9 @@ class Network:
         self._ready.set()
 
     async def _load_the_rest(self) -> None:
-        """In threads, in the order of use: while the DHT answers, and what installs while the download runs."""
+        """In threads, in the order of use: while a DHT takes its time, or the first bytes flow; then what installs."""
+        with trio.move_on_after(_QUICK_S):
+            await self._load.wait()
         await trio.to_thread.run_sync(_load_content)
         self._loaded.set()
         await trio.to_thread.run_sync(_load_install)

@@ -56,6 +56,11 @@ class Workspace:
         return self.root / "torrent-info"
 
     @property
+    def fresh(self) -> bool:
+        """Whether nothing is known of the torrent yet, so that nothing of it can be here."""
+        return not self.info.exists()
+
+    @property
     def journal(self) -> Path:
         """Which chunks were verified."""
         return self.root / "journal"
