@@ -130,6 +130,11 @@ ROWS: tuple[Reason, ...] = (
         "The calendar's answer is of no use; others are asked meanwhile. Drop it from the configuration if it lasts.",
         "silexium.calendar",
     ),
+    *rows(
+        Exit.CONFIGURATION,
+        "Move the private key to its owner's machine: a log, its mirror and a witness need none but their own.",
+        "key.on-log",
+    ),
     *rows(Exit.NOT_FOUND, "Hand the attestation in first; stamps are only kept of what was.", "silexium.not-queued"),
     *rows(
         Exit.CONFIGURATION,

@@ -35,6 +35,12 @@ def add_key_flags(parser: CommandParser) -> None:
     parser.add_argument("--passphrase-file", metavar="F", help=_PASSFILE)
 
 
+def add_source_flags(parser: CommandParser) -> None:
+    """``SOURCE`` and ``--ca-file`` of a command that reads a log."""
+    parser.add_argument("source", metavar="SOURCE", help="an http(s) URL or a folder")
+    parser.add_argument("--ca-file", metavar="F", help="authorities for https, in place of the system's")
+
+
 def key_of(arguments: argparse.Namespace) -> PrivateKey:
     """The signing key that those flags name; raises :class:`UsageFault` ``key.*``."""
     from libreseed.adapters.command.keys import passphrase_source, signing_key

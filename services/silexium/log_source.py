@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from libreseed.adapters.command.console import CommandParser
 from libreseed.errors import LibreSeedError, TransportFault
 
 if TYPE_CHECKING:
@@ -21,16 +20,10 @@ if TYPE_CHECKING:
     from libreseed.adapters.silexium.log_fetch import Fetch
     from libreseed.adapters.silexium.proof_source import ProofSource
 
-__all__ = ["add_source_flags", "fetch_from", "get", "get_all", "open_source"]
+__all__ = ["fetch_from", "get", "get_all", "open_source"]
 
 _AT_ONCE = 8  # requests
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before a request is made again
-
-
-def add_source_flags(parser: CommandParser) -> None:
-    """``SOURCE`` and ``--ca-file``."""
-    parser.add_argument("source", metavar="SOURCE", help="an http(s) URL or a folder")
-    parser.add_argument("--ca-file", metavar="F", help="authorities for https, in place of the system's")
 
 
 async def open_source(arguments: argparse.Namespace, stack: AsyncExitStack) -> ProofSource:

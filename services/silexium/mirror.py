@@ -10,15 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import trio
-
 from libreseed.adapters.command.console import Report
 from libreseed.adapters.command.settings import endpoint, seconds
 from libreseed.adapters.command.terminal import counted
 from libreseed.errors import LibreSeedError, UsageFault
 
-from .commands import Commands
-from .log_source import add_source_flags, fetch_from, open_source
+from .commands import Commands, add_source_flags
 from .log_trust import add_log_flags, named_logs
 
 if TYPE_CHECKING:
@@ -55,8 +52,12 @@ def add_parser(commands: Commands) -> None:
 
 
 def _mirror(arguments: argparse.Namespace) -> Report | None:
+    import trio
+
     from libreseed.adapters.silexium.log_folder import LogFolder
     from libreseed.adapters.silexium.log_mirror import LogMirror
+
+    from .guard import refuse_private_keys
 
     logs = named_logs(arguments)
     if len(logs) != 1:
@@ -67,12 +68,16 @@ def _mirror(arguments: argparse.Namespace) -> Report | None:
     if arguments.serve is None:
         return _report(arguments, trio.run(_once, arguments, mirror))
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    refuse_private_keys(())
     trio.run(_serve, arguments, mirror)
     return None
 
 
 async def _once(arguments: argparse.Namespace, mirror: LogMirror) -> Mirrored:
     """One update; a signal ends it between two files, and the next run goes on there."""
+    import trio
+
+    from .log_source import open_source
     from .stopping import stop_on_signal
 
     done: Mirrored | None = None
@@ -86,9 +91,12 @@ async def _once(arguments: argparse.Namespace, mirror: LogMirror) -> Mirrored:
 
 
 async def _serve(arguments: argparse.Namespace, mirror: LogMirror) -> None:
+    import trio
+
     from libreseed.adapters.http.server import HttpServerOptions, serve
     from libreseed.adapters.silexium.log_site import folder_app
 
+    from .log_source import open_source
     from .stopping import stop_on_signal
 
     place = endpoint(arguments.serve)
@@ -107,6 +115,8 @@ async def _serve(arguments: argparse.Namespace, mirror: LogMirror) -> None:
 
 async def _follow(mirror: LogMirror, source: ProofSource, every: float) -> None:
     """Look for news until cancelled; what is refused is told, and what is here goes on being served."""
+    import trio
+
     while True:
         await trio.sleep(every)
         try:
@@ -118,6 +128,9 @@ async def _follow(mirror: LogMirror, source: ProofSource, every: float) -> None:
 
 async def _update(mirror: LogMirror, source: ProofSource) -> Mirrored:
     """One update, in a thread that asks this loop for files."""
+    import trio
+
+    from .log_source import fetch_from
     from .office import wall_clock
 
     work = partial(mirror.update, fetch_from(source), wall_clock(), source=source.name)

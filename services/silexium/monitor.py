@@ -11,16 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import trio
-
 from libreseed import limits
 from libreseed.adapters.command.console import Report, harmless, write_stdout
 from libreseed.adapters.command.settings import seconds
 from libreseed.adapters.command.terminal import counted
 from libreseed.errors import LibreSeedError, Malformed, ProofRejected, UsageFault
 
-from .commands import Commands
-from .log_source import add_source_flags, fetch_from, open_source
+from .commands import Commands, add_source_flags
 from .log_trust import add_log_flags, named_logs
 
 if TYPE_CHECKING:
@@ -71,6 +68,8 @@ def add_parser(commands: Commands) -> None:
 
 
 def _monitor(arguments: argparse.Namespace) -> Report:
+    import trio
+
     from libreseed.adapters.silexium.log_monitor import LogMonitor
 
     logs = named_logs(arguments)
@@ -137,6 +136,9 @@ def _line(finding: Finding, again: bool) -> str:
 
 async def _run(arguments: argparse.Namespace, monitor: LogMonitor, found: _Found, every: float | None) -> None:
     """Update once, or until a signal; a refusal of the first update ends it, a later one is logged."""
+    import trio
+
+    from .log_source import open_source
     from .stopping import stop_on_signal
 
     async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
@@ -157,6 +159,9 @@ async def _run(arguments: argparse.Namespace, monitor: LogMonitor, found: _Found
 
 async def _update(monitor: LogMonitor, source: ProofSource, found: _Found) -> Monitored:
     """One update, in a thread that asks this loop for files."""
+    import trio
+
+    from .log_source import fetch_from
     from .office import wall_clock
 
     return await trio.to_thread.run_sync(partial(monitor.update, fetch_from(source), wall_clock(), found.tell))

@@ -13,16 +13,15 @@ from contextlib import AsyncExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-import trio
-
 from libreseed import limits
 
 from .commands import Commands
 from .site import add_site_flags, load_site
-from .stopping import stop_on_signal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import trio
 
     from libreseed.adapters.command.notify import Notifier
     from libreseed.adapters.http.server import HttpServerOptions
@@ -65,15 +64,26 @@ def _serve_command(arguments: argparse.Namespace) -> None:
 
 def run_server(site: Site) -> None:
     """Serve until a signal; raises LibreSeedError when it cannot start or go on."""
+    import trio
+
+    from .guard import refuse_private_keys
     from .office import open_office
 
+    site.log_identity()  # settings that forget one of the two keys are a mistake, not a stranger's key
+    site.server_public()
+    own = (site.server_key, site.log_key, site.certificate_key, site.embedded)
+    refuse_private_keys(own, settings=site.config)
     with open_office(site) as office:
         trio.run(_serve, office)
     _LOG.info("stopped")
 
 
 async def _serve(office: Office) -> None:
+    import trio
+
     from libreseed.adapters.command.notify import Notifier
+
+    from .stopping import stop_on_signal
 
     notifier = Notifier()
     async with AsyncExitStack() as stack, trio.open_nursery() as nursery:

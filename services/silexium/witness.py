@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,7 +88,20 @@ def _serve_command(arguments: argparse.Namespace) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     place = endpoint(arguments.listen)
     with _store(arguments) as store:
+        _refuse_other_keys(arguments)
         trio.run(_serve, arguments, place, store)
+
+
+def _refuse_other_keys(arguments: argparse.Namespace) -> None:
+    """Its own key may come from the environment, too: as its text, or as the path of its file."""
+    from libreseed.adapters.command.keys import KEY_VARIABLE
+
+    from .guard import refuse_private_keys
+
+    environ = dict(os.environ)
+    key = arguments.key or environ.pop(KEY_VARIABLE, "").strip()
+    own = [Path(path) for path in (key, arguments.certificate_key) if path and not path.startswith("{")]
+    refuse_private_keys(own, environ=environ)
 
 
 async def _serve(arguments: argparse.Namespace, place: Endpoint, store: WitnessStore) -> None:

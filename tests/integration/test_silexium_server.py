@@ -108,6 +108,58 @@ def test_settings_that_cannot_work_are_named(tmp_path: Path, old: str, new: str,
         assert not (shop.server / "silexium.db.head").exists()
 
 
+@pytest.mark.parametrize("place", ["environment", "beside-the-settings", "users-folder"])
+@pytest.mark.timeout(60)
+def test_a_server_that_can_read_a_publishers_key_refuses_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Its own two keys, and those of its embedded authorities, lie where the other tests start it."""
+    shop = Shop.make(tmp_path / "shop")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    found = "LIBRESEED_KEY"
+    if place == "environment":
+        monkeypatch.setenv("LIBRESEED_KEY", shop.key("author").read_text())
+    else:
+        folder = shop.server if place == "beside-the-settings" else tmp_path / "home" / "libreseed" / "keys"
+        folder.mkdir(parents=True, exist_ok=True)
+        found = str(shutil.copy(shop.key("author"), folder / "somebodys.key"))
+    told = run("serve", "--config", shop.server, code=3)
+    assert told["reason"] == "key.on-log" and found in told["message"]
+    assert not (shop.server / "silexium.db.head").exists()
+
+
+def test_keys_of_its_own_in_the_users_folder_are_no_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop.make(tmp_path / "shop")
+    (tmp_path / "home").mkdir()
+    shop.server.rename(tmp_path / "home" / "libreseed")
+    shop.server.symlink_to(tmp_path / "home" / "libreseed")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    with starting(shop) as server:
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("command", ["witness", "mirror"])
+@pytest.mark.timeout(60)
+def test_a_witness_and_a_mirror_refuse_to_start_beside_a_publishers_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    shop = Shop.make(tmp_path / "shop")
+    identity = shop.site().log_identity()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "libreseed").mkdir(parents=True)
+    shutil.copy(shop.key("tests"), tmp_path / "home" / "libreseed" / "witness.key")
+    line: list[object] = ["--log", identity.name, identity.key]
+    if command == "witness":
+        key = tmp_path / "home" / "libreseed" / "witness.key"  # its own, which is no reason
+        line = ["witness", "serve", "--name", "w.example", "--key", key, "--database", tmp_path / "w.db", *line]
+    else:
+        line = ["mirror", tmp_path, "--out", tmp_path / "copy", "--serve", "127.0.0.1:0", *line]
+    stolen = shutil.copy(shop.key("author"), tmp_path / "home" / "libreseed" / "author.key")
+    told = run(*line, code=3)
+    assert told["reason"] == "key.on-log"
+    assert command == "mirror" or str(stolen) in told["message"]
+
+
 def test_a_database_of_another_log_is_refused(tmp_path: Path) -> None:
     shop = Shop.make(tmp_path / "shop")
     with starting(shop) as server:
