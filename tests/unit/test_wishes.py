@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from libreseed.ids import ReleaseId
+from libreseed.repair.grid import ChunkGrid
 from libreseed.resolve.fetch_plan import FetchPlan
 from libreseed.resolve.wishes import LAST, MAP, opening_wishes
 from libreseed.torrent.layout import TorrentLayout
@@ -15,7 +16,7 @@ RELEASE = ReleaseId.parse("hello@1.0.0")
 def layouts() -> list[TorrentLayout]:
     draw = random.Random(3)
     sizes = [1, 5120, 5121, 16384, 16385, 1_000_000, *(draw.randrange(1, 300_000_000) for _ in range(20))]
-    return [TorrentLayout(RELEASE, size, draw.randint(1, 24)) for size in sizes]
+    return [TorrentLayout(RELEASE, size, ChunkGrid(size).least_m) for size in sizes]
 
 
 def test_who_has_nothing_wants_what_the_plan_wants_at_its_start() -> None:
