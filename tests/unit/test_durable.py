@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -120,6 +121,27 @@ def test_leftovers_of_a_killed_process_are_removed_and_those_of_a_living_one_kep
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=60)
     assert durable.remove_leftovers(tmp_path) == [staging]
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("moment", ["open", "flock"])
+def test_who_clears_up_beside_a_process_that_begins_does_not_stop_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Before the directory is locked it looks like a dead process's; another one is taken then."""
+    place = {"open": os, "flock": durable.fcntl}[moment]
+    real, removed = getattr(place, moment), list[Path]()
+
+    def late(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        removed.extend(durable.remove_leftovers(tmp_path))
+        return real(*arguments)
+
+    monkeypatch.setattr(place, moment, late)
+    with durable.staging_directory(tmp_path) as staging:
+        assert removed and staging not in removed
+        assert list(tmp_path.iterdir()) == [staging]
+        assert durable.remove_leftovers(tmp_path) == []
     assert os.listdir(tmp_path) == []
 
 

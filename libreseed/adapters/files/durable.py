@@ -153,7 +153,10 @@ def staging_directory(parent: Path) -> Iterator[Path]:
 def _make_locked(staging: Path) -> int | None:
     """Make and lock the directory; None when :func:`remove_leftovers` came between: another name is to be taken."""
     staging.mkdir(mode=0o700)
-    descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     if staging.is_dir():
         return descriptor
