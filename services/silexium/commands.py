@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from libreseed.adapters.command.console import CommandParser, Report
+from libreseed.errors import UsageFault
 from libreseed.keys.ed25519 import PrivateKey
 
-__all__ = ["Commands", "Handler", "add_key_flags", "add_subcommands", "key_of"]
+__all__ = ["Commands", "Handler", "add_key_flags", "add_source_flags", "add_subcommands", "every_of", "key_of"]
 
 Commands: TypeAlias = (
     "argparse._SubParsersAction[CommandParser]"  # argparse has no public name for what add_subparsers returns
@@ -39,6 +40,16 @@ def add_source_flags(parser: CommandParser) -> None:
     """``SOURCE`` and ``--ca-file`` of a command that reads a log."""
     parser.add_argument("source", metavar="SOURCE", help="an http(s) URL or a folder")
     parser.add_argument("--ca-file", metavar="F", help="authorities for https, in place of the system's")
+
+
+def every_of(arguments: argparse.Namespace) -> float | None:
+    """The seconds of ``--every``; raises :class:`UsageFault`."""
+    from libreseed.adapters.command.settings import seconds
+
+    try:
+        return None if arguments.every is None else seconds(arguments.every)
+    except ValueError as error:
+        raise UsageFault("usage", f"--every: {error}") from error
 
 
 def key_of(arguments: argparse.Namespace) -> PrivateKey:

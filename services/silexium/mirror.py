@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from libreseed.adapters.command.console import Report
-from libreseed.adapters.command.settings import endpoint, seconds
+from libreseed.adapters.command.settings import endpoint
 from libreseed.adapters.command.terminal import counted
 from libreseed.errors import LibreSeedError, UsageFault
 
-from .commands import Commands, add_source_flags
+from .commands import Commands, add_source_flags, every_of
 from .log_trust import add_log_flags, named_logs
 
 if TYPE_CHECKING:
@@ -99,8 +99,7 @@ async def _serve(arguments: argparse.Namespace, mirror: LogMirror) -> None:
     from .log_source import open_source
     from .stopping import stop_on_signal
 
-    place = endpoint(arguments.serve)
-    every = None if arguments.every is None else seconds(arguments.every)
+    place, every = endpoint(arguments.serve), every_of(arguments)
     async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
         await nursery.start(stop_on_signal, nursery.cancel_scope)
         source = await open_source(arguments, stack)

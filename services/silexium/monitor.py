@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 from libreseed import limits
 from libreseed.adapters.command.console import Report, harmless, write_stdout
-from libreseed.adapters.command.settings import seconds
 from libreseed.adapters.command.terminal import counted
 from libreseed.errors import LibreSeedError, Malformed, ProofRejected, UsageFault
 
-from .commands import Commands, add_source_flags
+from .commands import Commands, add_source_flags, every_of
 from .log_trust import add_log_flags, named_logs
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def _monitor(arguments: argparse.Namespace) -> Report:
     logs = named_logs(arguments)
     if len(logs) != 1:
         raise UsageFault("usage", "a monitor is of one log: name it with --log ORIGIN KEY")
-    every = None if arguments.every is None else seconds(arguments.every)
+    every = every_of(arguments)
     monitor = LogMonitor(Path(arguments.state), logs[0], _watch(arguments))
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     found = _Found(arguments.json)

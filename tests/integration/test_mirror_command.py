@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import trio
 
+from libreseed.adapters.resolving.resolver_settings import load_resolver_settings
+from libreseed.errors import UsageFault
 from tests.mirror_support import files_of, start, without_chunks
 from tests.resolver_support import KEY, Sample, assert_installed, make_sample, scene
 
@@ -93,3 +95,24 @@ async def test_bad_settings_are_said_before_anything_is_asked(
     code, report, _ = await run(tmp_path / "store", *flags)
     assert (code, report["reason"]) == reason
     assert "secret" not in report["message"]
+
+
+_MANY = [f"http://127.0.0.1:{9000 + number}" for number in range(17)]
+
+
+@pytest.mark.parametrize(
+    ("urls", "reason"), [(["ftp://example.org"], "http.url"), (_MANY, "config.value")], ids=["no-http", "too-many"]
+)
+@pytest.mark.parametrize("source", ["flag", "variable", "file"])
+def test_a_mirror_that_cannot_be_used_is_blamed_on_who_named_it(
+    tmp_path: Path, source: str, urls: list[str], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "resolver.toml"
+    config.write_text(f"mirrors = {json.dumps(urls)}\n" if source == "file" else "", encoding="utf-8")
+    if source == "variable":
+        monkeypatch.setenv("LIBRESEED_MIRRORS", " ".join(urls))
+    with pytest.raises(UsageFault) as caught:
+        load_resolver_settings(config, {"mirrors": urls} if source == "flag" else {})
+    named = {"flag": "--mirror: ", "variable": "LIBRESEED_MIRRORS: ", "file": f"mirrors in {config}: "}[source]
+    assert caught.value.message.startswith(named)
+    assert caught.value.reason == ("usage" if source == "flag" else reason)

@@ -122,6 +122,7 @@ def test_a_log_is_kept_proven_checked_and_exported(desk: Desk, monkeypatch: pyte
         (("log", "cosign"), 3, "config.value"),
         (("mirror", "public", "--out", "m"), 2, "usage"),
         (("mirror", "public", "--out", "m", "--log", LOG.name, "ed25519:x"), 2, "usage"),
+        (("mirror", "public", "--out", "m", "--serve", "127.0.0.1:0", "--every", "0", *IDENTITY), 2, "usage"),
         (("mirror", "ftp://x/", "--out", "m", *IDENTITY), 2, "usage"),
         (("mirror", "none", "--out", "m", *IDENTITY), 10, "notfound.log"),
         (("mirror", "http://127.0.0.75:9", "--out", "m", *IDENTITY), 11, "http.unreachable"),

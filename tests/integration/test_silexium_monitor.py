@@ -95,6 +95,7 @@ def test_what_was_found_comes_before_what_went_wrong_after_it(
         [],
         ["--package", "Hello"],
         ["--package", "hello", "--everywhere"],
+        ["--package", "hello", "--every", "often"],
         ["--package", "hello", "--author-key", "ed25519:AA"],
         ["--package", "hello", "--expect", "blake3:00"],
         ["--package", "hello", "--log", "another.example", str(LOG.key)],

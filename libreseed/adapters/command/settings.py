@@ -42,12 +42,13 @@ class Setting:
     """One setting: its TOML ``key``; the variable is ``LIBRESEED_`` + the key in capitals with ``_`` for ``-``.
 
     ``read`` takes what TOML holds or the text of a variable or flag, and returns the value or raises ``ValueError``
-    (or :class:`Malformed`) with a message for a person.
+    (or :class:`Malformed`) with a message for a person. ``flag`` is for one that is not called as the key is.
     """
 
     key: str
     read: Reader
     default: object = None
+    flag: str | None = None
 
     @property
     def variable(self) -> str:
@@ -104,7 +105,7 @@ def _read_file(config: Path, known: Mapping[str, Setting]) -> dict[str, Any]:
 def _read_flag(setting: Setting, value: object) -> object:
     """What is wrong on the command line is a fault of usage, whatever kind of value it is."""
     try:
-        return _read(setting, value, "--" + setting.key)
+        return _read(setting, value, setting.flag or "--" + setting.key)
     except UsageFault as error:
         raise UsageFault("usage", error.message) from error
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from libreseed import limits
 from libreseed.adapters.command.settings import (
     Setting,
     boolean,
@@ -43,12 +44,19 @@ def load_resolver_settings(config: Path | None, flags: Mapping[str, object]) -> 
         Setting("listen", list_of(endpoint), list_of(endpoint)("0.0.0.0:0 [::]:0")),
         Setting("policy", file_path, usual_policy if usual_policy.exists() else None),
         Setting("silexium", list_of(text), ()),
-        Setting("mirrors", list_of(_mirror_url), ()),
+        Setting("mirrors", _mirrors, (), flag="--mirror"),
         Setting("ca-file", file_path),
         Setting("private-redirects", boolean, False),
         Setting("timeout", seconds, math.inf),
     )
     return load_settings(schema, config=config if config is not None else usual_config(), flags=flags)
+
+
+def _mirrors(value: object) -> tuple[str, ...]:
+    urls = tuple(dict.fromkeys(list_of(_mirror_url)(value)))
+    if len(urls) > limits.MIRRORS:
+        raise ValueError(f"{len(urls)} mirrors; at most {limits.MIRRORS} can be used at once")
+    return urls
 
 
 def _mirror_url(value: object) -> str:
