@@ -105,18 +105,22 @@ class Scene:
         options += ["--bt-max-peers=4", "--summary-interval=0", "--disable-ipv6=true"]
         harness.timed(["aria2c", *options, self.release / f"{self.id}.torrent"])
 
-    def bare(self, _: int, *first: str) -> float:
+    def bare(self, _: int, *first: str, last: tuple[object, ...] = (), name: str = "bare libtorrent") -> float:
         folder = self.fresh("bare")
         script = Path(__file__).parent / "bare_libtorrent.py"
         torrent = self.release / f"{self.id}.torrent"
-        run = harness.timed([sys.executable, *first, script, torrent, self.host, self.port, folder])
-        self.cpu.setdefault("bare libtorrent" + ", trio imported" * bool(first), []).append(run.cpu)
+        run = harness.timed([sys.executable, *first, script, torrent, self.host, self.port, folder, *last])
+        self.cpu.setdefault(name, []).append(run.cpu)
         return run.wall
 
     def bare_on_trio(self, _: int) -> float:
         """The same in a process that has imported trio, as every program on it must: what we do, not what we run on."""
         line = "import trio, runpy, sys; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
-        return self.bare(_, "-c", line)
+        return self.bare(_, "-c", line, name="the same, trio imported")
+
+    def bare_by_magnet(self, _: int) -> float:
+        """The same without a .torrent and a peer: what is known is the info-hash and a DHT node, as a resolver does."""
+        return self.bare(_, last=(self.dht,), name="the same, by magnet link")
 
     def show_cpu(self) -> None:
         for name, seconds in self.cpu.items():
@@ -138,6 +142,7 @@ def large(scene: Scene, runs: int) -> None:
     calls = {
         "bare libtorrent, same settings": scene.bare,
         "the same after importing trio": scene.bare_on_trio,
+        "the same by magnet link and DHT": scene.bare_by_magnet,
         "resolve, steps 1-7": until,
     }
     harness.show(harness.in_turn(runs, calls), "bare libtorrent, same settings")
