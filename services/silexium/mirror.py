@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from libreseed.adapters.command.console import Report
 from libreseed.adapters.command.settings import endpoint
 from libreseed.adapters.command.terminal import counted
-from libreseed.errors import LibreSeedError, UsageFault
+from libreseed.errors import LibreSeedError, TransportFault, UsageFault
 
 from .commands import Commands, add_source_flags, every_of
 from .log_trust import add_log_flags, named_logs
@@ -93,23 +93,38 @@ async def _once(arguments: argparse.Namespace, mirror: LogMirror) -> Mirrored:
 async def _serve(arguments: argparse.Namespace, mirror: LogMirror) -> None:
     import trio
 
+    from libreseed.adapters.command.notify import Notifier
     from libreseed.adapters.http.server import HttpServerOptions, serve
     from libreseed.adapters.silexium.log_site import folder_app
 
     from .log_source import open_source
     from .stopping import stop_on_signal
 
-    place, every = endpoint(arguments.serve), every_of(arguments)
+    place, every, notifier = endpoint(arguments.serve), every_of(arguments), Notifier()
     async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
-        await nursery.start(stop_on_signal, nursery.cancel_scope)
+        await nursery.start(partial(stop_on_signal, nursery.cancel_scope, stopping=notifier.stopping))
+        nursery.start_soon(notifier.run_watchdog)
         source = await open_source(arguments, stack)
-        _tell(await _update(mirror, source))
+        await _begin(mirror, source)
         options = HttpServerOptions(host=place.host, port=place.port)
         urls = await nursery.start(partial(serve, folder_app(mirror.folder), options))
         print(*urls, sep="\n", flush=True)
+        notifier.ready(" ".join(urls))
         if every is not None:
             await _follow(mirror, source, every)
         await trio.sleep_forever()
+
+
+async def _begin(mirror: LogMirror, source: ProofSource) -> None:
+    """The first update. When nobody can be reached, what was verified before is served all the same."""
+    import trio
+
+    try:
+        _tell(await _update(mirror, source))
+    except TransportFault as error:
+        if await trio.to_thread.run_sync(mirror.memory) is None:
+            raise
+        _complain(error)
 
 
 async def _follow(mirror: LogMirror, source: ProofSource, every: float) -> None:
@@ -121,8 +136,12 @@ async def _follow(mirror: LogMirror, source: ProofSource, every: float) -> None:
         try:
             _tell(await _update(mirror, source))
         except LibreSeedError as error:
-            level = logging.CRITICAL if error.reason == _PROVEN_AGAINST_THE_LOG else logging.ERROR
-            _LOG.log(level, "%s [%s]", "; ".join((error.message, *error.details)), error.reason)
+            _complain(error)
+
+
+def _complain(error: LibreSeedError) -> None:
+    level = logging.CRITICAL if error.reason == _PROVEN_AGAINST_THE_LOG else logging.ERROR
+    _LOG.log(level, "%s [%s]", "; ".join((error.message, *error.details)), error.reason)
 
 
 async def _update(mirror: LogMirror, source: ProofSource) -> Mirrored:

@@ -108,6 +108,7 @@ async def _serve(arguments: argparse.Namespace, place: Endpoint, store: WitnessS
     import trio
 
     from libreseed import limits
+    from libreseed.adapters.command.notify import Notifier
     from libreseed.adapters.http.rate_limit import Rate
     from libreseed.adapters.http.server import HttpServerOptions, serve
     from libreseed.adapters.silexium.witness_app import witness_app
@@ -123,10 +124,13 @@ async def _serve(arguments: argparse.Namespace, place: Endpoint, store: WitnessS
         max_body=limits.ADD_CHECKPOINT_BYTES,
         rate=Rate(10.0, 100),
     )
+    notifier = Notifier()
     async with trio.open_nursery() as nursery:
-        await nursery.start(stop_on_signal, nursery.cancel_scope)
+        await nursery.start(partial(stop_on_signal, nursery.cancel_scope, stopping=notifier.stopping))
         urls = await nursery.start(partial(serve, witness_app(store, wall_clock), options))
         print(*urls, sep="\n", flush=True)
+        notifier.ready(" ".join(urls))
+        await notifier.run_watchdog()
 
 
 def _cosign(arguments: argparse.Namespace) -> Report:

@@ -21,6 +21,7 @@ from libreseed.keys.keyfile import KeyFile
 from libreseed.silexium.log_entry import LogEntry
 from libreseed.silexium.tree_head import parse_checkpoint
 from services.silexium.cli import main
+from tests.daemon_support import DaemonProcess, daemon_process
 from tests.log_kill_support import Told, kill_cosigners, kill_writers
 from tests.log_support import files
 from tests.silexium_support import LOG, LOG_KEY, WITNESS_KEYS, WITNESSES, Draft
@@ -158,6 +159,37 @@ def test_a_mirror_is_served_and_mirrored_again(desk: Desk) -> None:
             line = [curl, "-s", "-o", "/dev/null", "-w", "%{http_code}", "--path-as-is", f"{url}/{path}"]
             assert subprocess.run(line, capture_output=True, text=True, timeout=20, check=True).stdout == status
     assert files(desk.root / "public") == files(desk.root / "one") == files(desk.root / "three")
+
+
+def test_a_mirror_starts_and_serves_what_it_has_when_its_source_is_away(desk: Desk) -> None:
+    desk.append(0, 1)
+    desk.run("log", "export", "public")
+    away = "http://127.0.0.75:9"
+    served = ("--serve", "127.0.0.76:0", *IDENTITY)
+    assert desk.run("mirror", away, "--out", "m", *served, code=11)["reason"] == "http.unreachable"  # it has nothing
+    desk.run("mirror", "public", "--out", "m", *IDENTITY)
+    with desk.serving("mirror", away, "--out", "m", *served) as url:
+        assert desk.run("mirror", url, "--out", "again", *IDENTITY)["size"] == 2
+
+
+@pytest.mark.parametrize("command", ["mirror", "witness"])
+def test_the_service_manager_is_told_when_it_serves_and_when_it_stops(desk: Desk, command: str) -> None:
+    desk.append(0)
+    desk.run("log", "export", "public")
+    name = WITNESSES[0].name
+    words = {
+        "mirror": ("mirror", "public", "--out", "m", "--serve", "127.0.0.76:0"),
+        "witness": ("witness", "serve", "--name", name, "--key", f"{name}.key", "--listen", "127.0.0.77:0"),
+    }[command]
+    line = [sys.executable, "-m", "libreseed_services.silexium.cli", *words, *map(str, IDENTITY)]
+    environment = {**os.environ, "WATCHDOG_USEC": "400000"}
+    with daemon_process(line, desk.root / "log.txt", environment, cwd=desk.root) as (process, notify):
+        daemon = DaemonProcess(process, desk.root / "log.txt", notify)
+        daemon.wait_ready()
+        while "WATCHDOG=1" not in daemon.hear():
+            assert process.poll() is None, daemon.text()
+        assert daemon.stop() == 0
+        assert "STOPPING=1" in daemon.hear()
 
 
 def test_an_old_database_is_refused_by_its_own_commands_by_mirror_and_by_witness(desk: Desk) -> None:
