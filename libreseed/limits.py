@@ -260,6 +260,7 @@ MIRROR_BAD_RUN = 4  # wrong chunks one after another, after which the rest of an
 MIRROR_BAD_CHUNKS = 8  # without a good one
 MIRROR_BAD_CHUNKS_MOST = 256  # where nine of ten are wrong
 MIRROR_WASTE_SHARE = 0.02  # of the .tgz; then a damaged mirror is asked only for what nobody better has
+MIRROR_HOLDS = 0.9  # of what it was asked for lately; one that gives less takes nothing that peers offer
 MIRROR_STRETCHES = 64  # looked at to find the next place to ask a damaged mirror for
 MIRROR_STRIKES = 3  # faults in a row without a good chunk
 MIRROR_REFUSALS = 16  # "not here" in a row without a good chunk

@@ -20,9 +20,11 @@ from libreseed import limits
 from libreseed.resolve.journal import Kind
 from libreseed.resolve.mirror_score import MirrorScore
 
-__all__ = ["ANYBODY", "MIRRORS_ONLY", "TAKEN", "Ask", "MirrorBoard"]
+__all__ = ["ANYBODY", "LATER", "MIRRORS_ONLY", "TAKEN", "Ask", "MirrorBoard"]
 
-TAKEN, MIRRORS_ONLY, ANYBODY = 0, 1, 2  # values of a pool, per chunk
+# Values of a pool, per chunk. LATER is for mirrors only, too, and will cost fewer bytes once the session has finished
+# what lies beside it.
+TAKEN, MIRRORS_ONLY, ANYBODY, LATER = range(4)
 _CLEARLY = 0.2  # by how much the share of right chunks must be larger
 
 
@@ -30,7 +32,8 @@ _CLEARLY = 0.2  # by how much the share of right chunks must be larger
 class Ask:
     """Neighbouring ``chunks`` that one mirror is asked for; ``done`` of them have arrived, in order.
 
-    ``robbed`` tells whoever carries it out to stop: somebody else takes the rest over.
+    ``head`` bytes of the first one and ``tail`` bytes of the last one are on the disk, and not asked for. ``robbed``
+    tells whoever carries it out to stop: somebody else takes the rest over.
     """
 
     mirror: MirrorScore
@@ -41,6 +44,8 @@ class Ask:
     good: int = 0
     bad: int = 0
     robbed: bool = False
+    head: int = 0
+    tail: int = 0
     _bad_run: int = field(default=0, repr=False)
 
     @property
@@ -64,6 +69,9 @@ class MirrorBoard:
         self._most = min(max(2 * limits.MIRROR_FIRST_CHUNKS, sizes[0] // 128), limits.MIRROR_ASK_CHUNKS)
         self._budget = int(sizes[0] * limits.CHUNK_BYTES * limits.MIRROR_WASTE_SHARE)
         self._lacks: dict[tuple[str, Kind], bytearray] = {}
+        self.stalled = False  # peers offer, and deliver nothing
+        self.cheapest: list[int] = []  # data chunks of which a part is here, for mirrors that often give junk
+        self.tried: MirrorScore | None = None  # a patchy mirror that may show that it has come to better parts
         self.backward = False  # data from its end, because the swarm works from its start
 
     # --- asking ------------------------------------------------------------------------------------------------------
@@ -130,7 +138,7 @@ class MirrorBoard:
         patient = pause_s > 0 and ask.mirror.refusals < limits.MIRROR_PAUSES
         if len(ask.chunks) == 1 and not patient:
             self._lacking(ask.mirror, ask.kind)[ask.chunks.start] = 1
-        ask.mirror.lacked(len(ask.chunks), now, pause_s if patient else 0.0)
+        ask.mirror.lacked(ask.kind, len(ask.chunks), now, pause_s if patient else 0.0)
 
     def failed(self, ask: Ask, reason: str, message: str, now: float) -> None:
         """The request failed (``http.*``); what came before counts."""
@@ -169,13 +177,20 @@ class MirrorBoard:
 
     def _candidate(self, mirror: MirrorScore, kind: Kind) -> range:
         pool = self.pools[kind]
-        frugal = not mirror.clean and self.wasted > self._budget
-        for tier in (MIRRORS_ONLY,) if frugal else (MIRRORS_ONLY, ANYBODY):
+        for tier in self._tiers(mirror):
             length = self._length(mirror, pool.count(tier))
             chunks = self._run(pool, tier, length) if mirror.clean else self._probe(mirror, kind, tier, length)
             if chunks:
                 return chunks
         return range(0)
+
+    def _tiers(self, mirror: MirrorScore) -> tuple[int, ...]:
+        """What ``mirror`` may be asked for, the best use of it first."""
+        if not self.stalled and not mirror.clean and (mirror.patchy or self.wasted > self._budget):
+            return (MIRRORS_ONLY, ANYBODY) if mirror is self.tried else (MIRRORS_ONLY,)
+        if mirror.good < limits.MIRROR_BAD_CHUNKS:  # what it is worth shows where nobody else can help
+            return MIRRORS_ONLY, LATER, ANYBODY
+        return MIRRORS_ONLY, ANYBODY, LATER
 
     def _run(self, pool: bytearray, tier: int, length: int) -> range:
         """The first run, or the last one where the swarm works from the other end."""
@@ -191,6 +206,9 @@ class MirrorBoard:
     def _probe(self, mirror: MirrorScore, kind: Kind, tier: int, length: int) -> range:
         """A run beside what the mirror is not known to lack; else one chunk amid the largest stretch."""
         lacks, widest = self._lacking(mirror, kind), range(0)
+        for chunk in self.cheapest if kind is Kind.DATA else ():
+            if self.pools[kind][chunk] == tier and not lacks[chunk]:
+                return range(chunk, chunk + 1)
         for stretch in _stretches(self.pools[kind], tier, lacks):
             if not (stretch.start and lacks[stretch.start - 1]):
                 return stretch[:length]
@@ -215,6 +233,12 @@ class MirrorBoard:
         return limits.MIRROR_CONNECTIONS if self._alone else limits.MIRROR_CONNECTIONS // 2
 
     @property
+    def wasteful(self) -> bool:
+        """Whether every mirror that is left sends junk for a good part of what it is asked for."""
+        left = [mirror for mirror in self.mirrors if mirror.alive]
+        return bool(left) and all(mirror.bad and mirror.patchy for mirror in left)
+
+    @property
     def _alone(self) -> bool:
         """Whether there is nobody but one mirror."""
         return not self.backward and sum(one.alive for one in self.mirrors) == 1
@@ -228,7 +252,7 @@ class MirrorBoard:
 
 def _stretches(pool: bytearray, tier: int, lacks: bytearray) -> Iterator[range]:
     """The first ``limits.MIRROR_STRETCHES`` maximal runs of chunks that wait in ``tier`` and are not known to lack."""
-    others = [value for value in (TAKEN, MIRRORS_ONLY, ANYBODY) if value != tier]
+    others = [value for value in (TAKEN, MIRRORS_ONLY, ANYBODY, LATER) if value != tier]
     at = pool.find(tier)
     for _ in range(limits.MIRROR_STRETCHES):
         while at >= 0 and lacks[at]:

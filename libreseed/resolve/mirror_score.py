@@ -36,8 +36,10 @@ class MirrorScore:
     window: int = limits.MIRROR_FIRST_CHUNKS
     rate: float = 0.0
     trust: float = 0.5
+    holds: float = 1.0
     misses: int = 0
     ready_at: float = 0.0
+    try_at: float = 0.0
     reason: str = ""
     why: str = ""
     last_fault: str = field(default="", repr=False)
@@ -45,6 +47,7 @@ class MirrorScore:
     _strikes: int = field(default=0, repr=False)
     _empty: int = field(default=0, repr=False)  # refusals since the last good chunk
     _robbed: int = field(default=0, repr=False)
+    _tries: int = field(default=0, repr=False)
 
     @property
     def alive(self) -> bool:
@@ -55,6 +58,11 @@ class MirrorScore:
     def clean(self) -> bool:
         """Whether everything that it ever sent was right, and it lacked nothing."""
         return not self.bad and not self.refused
+
+    @property
+    def patchy(self) -> bool:
+        """Whether so much of what it was asked for lately was wrong, or not there, that peers are the better choice."""
+        return self.holds < limits.MIRROR_HOLDS
 
     @property
     def refusals(self) -> int:
@@ -77,6 +85,8 @@ class MirrorScore:
         self.bad += bad
         self.trust += (good / (good + bad) - self.trust) * (1 - 0.8 ** (good + bad))
         self.misses = 0 if good else self.misses + bad
+        if kind is Kind.DATA:
+            self._estimate(good, bad)
         if good:
             self._strikes = self._empty = 0
         if self.bad >= limits.MIRROR_BAD_CHUNKS and not self.good:
@@ -92,10 +102,12 @@ class MirrorScore:
             self._measure(good * limits.CHUNK_BYTES, seconds)
             self.window = max(1, min(self.window * 2, most))
 
-    def lacked(self, chunks: int, now: float, pause_s: float) -> None:
+    def lacked(self, kind: Kind, chunks: int, now: float, pause_s: float) -> None:
         """It answered that it cannot give these (404, 416, 503, ...), asking for ``pause_s`` of rest maybe."""
         self.refused += 1
         self._empty += 1
+        if kind is Kind.DATA and not pause_s:
+            self._estimate(0, 1)
         self.window = max(1, chunks // 2)
         self.ready_at = max(self.ready_at, now + min(pause_s, limits.MIRROR_PAUSE_SECONDS))
         if self._empty >= limits.MIRROR_REFUSALS and not self.good:
@@ -118,6 +130,11 @@ class MirrorScore:
         if self._robbed >= limits.MIRROR_ROBBERIES:
             self.drop("source.mirror-slow", f"others had to finish {self._robbed} of its requests")
 
+    def tried(self, now: float) -> None:
+        """It was asked for something beyond what only mirrors have, though it is patchy."""
+        self._tries += 1
+        self.try_at = now + limits.MIRROR_ROB_SECONDS * 2**self._tries
+
     def drop(self, reason: str, why: str) -> None:
         """Ask it no more; the first reason counts."""
         if not self.reason:
@@ -126,6 +143,9 @@ class MirrorScore:
     def seconds_for(self, chunks: int) -> float:
         """How long it would take for ``chunks``, as far as is known."""
         return chunks * limits.CHUNK_BYTES / self.rate if self.rate else 0.0
+
+    def _estimate(self, had: int, lacked: int) -> None:
+        self.holds += (had / (had + lacked) - self.holds) * (1 - 0.95 ** (had + lacked))
 
     def _measure(self, count: int, seconds: float) -> None:
         rate = count / max(seconds, 1e-6)

@@ -19,7 +19,7 @@ from libreseed import limits
 from libreseed.errors import TransportFault
 from libreseed.repair.plan import Verified
 from libreseed.resolve.journal import Kind
-from libreseed.resolve.mirror_board import ANYBODY, MIRRORS_ONLY, TAKEN, Ask, MirrorBoard
+from libreseed.resolve.mirror_board import ANYBODY, LATER, MIRRORS_ONLY, TAKEN, Ask, MirrorBoard
 from libreseed.resolve.mirror_score import MirrorScore
 from libreseed.resolve.piece_map import PieceMap
 from libreseed.resolve.swarm_view import SwarmView
@@ -27,6 +27,7 @@ from libreseed.resolve.swarm_view import SwarmView
 __all__ = ["SourceMix"]
 
 _MISSING = bytes([3, 0]) + bytes(254)  # flags of verified chunks -> which bits of a pool's value may stand
+_OFFERED = bytes(value if value == ANYBODY else TAKEN for value in range(256))
 
 
 class SourceMix:
@@ -93,15 +94,44 @@ class SourceMix:
     # --- for mirrors -------------------------------------------------------------------------------------------------
     def next(self, mirror: MirrorScore, now: float) -> Ask | None:
         """What ``mirror`` shall fetch next."""
+        self.board.stalled = self._stalls(now)
         ask = self.board.next(mirror, now)
         if ask is None and mirror.alive and mirror.proven and not self.board.asks_of(mirror):
-            if self._steal(now):
+            if mirror.patchy and not self.board.stalled:
+                ask = self._try_again(mirror, now)
+            elif self._steal(now):
                 ask = self.board.next(mirror, now)
             elif self.board.rob(mirror, now) is None:
                 return None
         if ask is not None and ask.kind is Kind.DATA:
             self.crossed |= any(self._was_shared(piece) for piece in self._touching(ask.chunks))
+            ask.head, ask.tail = self._edges(ask.chunks)
         return ask
+
+    def _try_again(self, mirror: MirrorScore, now: float) -> Ask | None:
+        """A patchy mirror is asked for a little of what peers offer, ever more seldom: it may have better parts."""
+        if now < mirror.try_at or not self._steal(now, most=1):
+            return None
+        self.board.tried = mirror
+        ask = self.board.next(mirror, now)
+        self.board.tried = None
+        mirror.tried(now)
+        return ask
+
+    def _edges(self, chunks: range) -> tuple[int, int]:
+        """How many bytes of the first and of the last chunk lie in a piece that the session has finished."""
+        head, tail = self._boundary(chunks.start), self._boundary(chunks[-1])
+        return (
+            head[1] if head is not None and self._pieces.has(head[0]) else 0,
+            tail[2] if tail is not None and self._pieces.has(tail[0] + 1) else 0,
+        )
+
+    def _boundary(self, chunk: int) -> tuple[int, int, int] | None:
+        """For a chunk across two pieces: the first of them, and how many bytes it has in each."""
+        tgz, size = self._pieces.layout.tgz, self._pieces.layout.piece_bytes
+        start, end = chunk * limits.CHUNK_BYTES, min((chunk + 1) * limits.CHUNK_BYTES, tgz.size)
+        inner = (end - 1) // size * size
+        return (tgz.pieces.start + inner // size - 1, inner - start, end - inner) if inner > start else None
 
     def ended(self, now: float) -> None:
         """An ask is over, however it ended."""
@@ -147,8 +177,10 @@ class SourceMix:
         before = self.open, len(self._share), self._gained, self.stopper
         self._share = {piece for piece in self._share if self._is_open(piece) and self._swarm.offers(piece)}
         self._fill_share(now)
+        self.board.stalled = self._stalls(now)
         self._fill_pools(self._pieces.verified)
-        self.open = not self.board.able(now)
+        waiting = self._share and self.board.pools[Kind.DATA].find(LATER) >= 0
+        self.open = not self.board.able(now) and not waiting
         self._choose_stopper()
         if (self.open, len(self._share), self._gained, self.stopper) != before:
             self.revision += 1
@@ -195,6 +227,8 @@ class SourceMix:
         caution demands, and everything where no mirror has been without fault.
         """
         layout, board = self._pieces.layout, self.board
+        if not any(one.alive and not one.patchy for one in board.mirrors):
+            return len(layout.tgz.pieces)
         left = len(layout.tgz.pieces) - self._pieces.finished_of(layout.tgz)
         trusted = min(limits.SHARE_FIRST_BYTES, layout.tgz.size // 32)
         first = max(1, len(self._swarm.offerings())) * max(2, trusted // layout.piece_bytes)
@@ -211,12 +245,17 @@ class SourceMix:
             pool = bytearray([MIRRORS_ONLY]) * len(verified.data)
         else:
             pool = bytearray(len(verified.data))
-            for piece in tgz.pieces:
-                if piece not in self._share and not self._pieces.has(piece):
-                    chunks = self._pieces.touched(piece)
-                    tier = ANYBODY if self._swarm.offers(piece) else MIRRORS_ONLY
+            free = (piece for piece in tgz.pieces if piece not in self._share and not self._pieces.has(piece))
+            tiers: dict[int, list[range]] = {ANYBODY: [], LATER: [], MIRRORS_ONLY: []}
+            for piece in free:
+                tiers[self._tier(piece)].append(self._pieces.touched(piece))
+            for tier, runs in tiers.items():  # what lies in two pieces belongs to the more urgent one
+                for chunks in runs:
                     pool[chunks.start : chunks.stop] = bytes([tier]) * len(chunks)
         board.pools[Kind.DATA][:] = _only(pool, verified.data)
+        board.cheapest = self._cheapest() if board.wasteful else []
+        if board.wasteful:
+            self._spare(board.pools[Kind.DATA], verified)
         parity = board.pools[Kind.PARITY]
         parity[:] = bytes(len(parity))
         for chunk in self._parity:
@@ -224,8 +263,47 @@ class SourceMix:
         for ask in board.asks:
             board.pools[ask.kind][ask.left.start : ask.left.stop] = bytes(len(ask.left))
 
-    def _steal(self, now: float) -> bool:
-        """Take half of the pieces that the session has not begun out of its share, from the end.
+    def _spare(self, pool: bytearray, verified: Verified) -> None:
+        """Leave to parity what it can bring, where mirrors would send junk for a good part of it."""
+        grid, m, board = self._pieces.layout.grid, self._pieces.layout.m, self.board
+        for stripe in range(grid.s):
+            rows = pool[stripe :: grid.s]
+            parity = grid.parity_of(stripe, m)
+            hoped = sum(verified.parity[j] or board.may_hold(Kind.PARITY, j) for j in parity)
+            if rows.count(MIRRORS_ONLY) + rows.count(LATER) <= hoped:
+                pool[stripe :: grid.s] = rows.translate(_OFFERED)
+
+    def _cheapest(self) -> list[int]:
+        """Chunks of pieces that no peer offers of which a part is here, the smallest rest first."""
+        costs: dict[int, int] = {}
+        pieces = self._pieces
+        for piece in pieces.layout.tgz.pieces:
+            if not pieces.has(piece) and not self._swarm.offers(piece):
+                for chunk in (pieces.touched(piece).start, pieces.touched(piece)[-1]):
+                    head, tail = self._edges(range(chunk, chunk + 1))
+                    if (head or tail) and not pieces.verified.data[chunk]:
+                        costs[chunk] = limits.CHUNK_BYTES - head - tail
+        return sorted(costs, key=costs.__getitem__)
+
+    def _tier(self, piece: int) -> int:
+        """Who shall give what is missing of a piece that is not in the share."""
+        if self._swarm.offers(piece):
+            return ANYBODY
+        beside = (piece - 1, piece + 1)
+        return LATER if any(self._comes(other) for other in beside) and not self.board.stalled else MIRRORS_ONLY
+
+    def _comes(self, piece: int) -> bool:
+        """Whether the session is going to finish ``piece``, as far as is known."""
+        if piece not in self._pieces.layout.tgz.pieces or not self._share:
+            return False
+        return piece in self._share or (self._is_open(piece) and self._swarm.offers(piece))
+
+    def _stalls(self, now: float) -> bool:
+        """Whether the session has finished nothing of its share for ``limits.MIRROR_ROB_SECONDS``."""
+        return bool(self._share) and now - max(self._gained_at, self._filled_at) > limits.MIRROR_ROB_SECONDS
+
+    def _steal(self, now: float, most: int | None = None) -> bool:
+        """Take half of the pieces that the session has not begun out of its share, from the end; ``most`` at most.
 
         All pieces, if it has finished none for ``limits.MIRROR_ROB_SECONDS``.
         """
@@ -233,10 +311,11 @@ class SourceMix:
         if not self._share or pool.count(TAKEN) < len(pool):
             return False
         idle = sorted(piece for piece in self._share if piece not in self._begun)
-        stolen = idle[len(idle) // 2 :]
-        if now - max(self._gained_at, self._filled_at) > limits.MIRROR_ROB_SECONDS:
+        stolen = idle[len(idle) // 2 :] if most is None else idle[-most:]
+        if self._stalls(now):
             stolen = list(self._share)
         self._share.difference_update(stolen)
+        self.open &= not stolen
         self.revision += bool(stolen)
         self._fill_pools(self._pieces.verified)
         return bool(stolen)

@@ -12,7 +12,7 @@ from libreseed import limits
 from libreseed.ids import ReleaseId
 from libreseed.resolve.fetch_plan import FetchPlan, Need
 from libreseed.resolve.journal import Kind
-from libreseed.resolve.mirror_board import ANYBODY, MIRRORS_ONLY, Ask, MirrorBoard
+from libreseed.resolve.mirror_board import ANYBODY, LATER, MIRRORS_ONLY, Ask, MirrorBoard
 from libreseed.resolve.mirror_score import MirrorScore
 from libreseed.resolve.piece_map import PieceMap
 from libreseed.resolve.source_mix import SourceMix
@@ -337,3 +337,139 @@ def test_one_piece_that_nobody_offers_is_wished_for_beside_the_share() -> None:
     mix.board.mirrors[0].drop("http.unreachable", "x")  # nobody stands in for a slow peer any more
     offer(pieces[:-2])
     assert mix.stopper is None
+
+
+def alternating(mirrors: int = 1) -> tuple[Mixed, list[int]]:
+    """A mix beside one peer that offers every other piece; the .tgz's pieces."""
+    it = Mixed(8_000_000, mirrors)
+    pieces = list(it.layout.tgz.pieces)
+    it.swarm.update([it.peer("a", set(pieces[::2]))], [0] * it.layout.piece_count, 1.0)
+    it.mix.update(1.0)
+    return it, pieces
+
+
+def test_a_mirror_is_not_asked_for_bytes_that_the_session_has_finished() -> None:
+    it, pieces = alternating()
+    lone, size = pieces[1], it.layout.piece_bytes
+    for piece in pieces[::2]:
+        it.pieces.finish(piece)
+        it.mix.session_finished(piece, 1.5)
+        whole = range(it.pieces.touched(piece).start + 1, it.pieces.touched(piece).stop - 1)
+        it.pieces.verified.data[whole.start : whole.stop] = b"\1" * len(whole)
+    it.mix.update(1.5)
+    ask = it.mix.next(it.mix.board.mirrors[0], 1.5)
+    assert ask is not None
+    assert ask.chunks.start == it.pieces.touched(lone).start
+    assert ask.chunks.start * limits.CHUNK_BYTES + ask.head == size
+    stop = ask.chunks.stop * limits.CHUNK_BYTES - ask.tail
+    assert stop == 2 * size if ask.tail else stop < 2 * size
+
+
+def test_a_proven_mirror_leaves_pieces_between_the_sessions_for_later() -> None:
+    it, pieces = alternating()
+    mirror = it.mix.board.mirrors[0]
+    mirror.took(Kind.DATA, 100, 0)
+    pool = it.mix.board.pools[Kind.DATA]
+    assert LATER in pool
+    ask = it.mix.next(mirror, 1.0)
+    assert ask is not None
+    first = it.pieces.touched(pieces[-2 if len(pieces) % 2 else -1])  # peers offer this one; none is being fetched yet
+    assert ask.chunks.stop >= first.start
+
+
+def test_what_waits_for_the_session_is_taken_once_that_stalls() -> None:
+    it, _ = alternating()
+    board = it.mix.board
+    board.mirrors[0].took(Kind.DATA, 10, 5)
+    assert board.mirrors[0].patchy
+    it.mix.update(1.1)
+    assert it.mix.next(board.mirrors[0], 1.1) is None
+    it.mix.update(1.2 + limits.MIRROR_ROB_SECONDS)
+    assert LATER not in board.pools[Kind.DATA]
+    assert it.mix.next(board.mirrors[0], 1.2 + limits.MIRROR_ROB_SECONDS) is not None
+
+
+def test_a_patchy_mirror_takes_nothing_that_peers_offer_and_the_session_has_it_all() -> None:
+    it = Mixed(8_000_000)
+    pieces = list(it.layout.tgz.pieces)
+    it.swarm.update([it.peer("a", set(pieces))], [0] * it.layout.piece_count, 1.0)
+    mirror = it.mix.board.mirrors[0]
+    mirror.took(Kind.DATA, 10, 5)
+    mirror.tried(1.0)
+    it.mix.update(1.0)
+    assert it.shared() == set(pieces)
+    assert it.mix.next(mirror, 1.1) is None
+    piece = min(pieces)
+    it.pieces.finish(piece)
+    it.mix.session_finished(piece, mirror.try_at)
+    ask = it.mix.next(mirror, mirror.try_at)  # it may have come to better parts
+    assert ask is not None
+    assert len(it.shared()) == len(pieces) - 2
+    assert mirror.try_at > 2 * limits.MIRROR_ROB_SECONDS
+
+
+def test_parity_brings_what_it_can_where_mirrors_send_junk() -> None:
+    """It costs as much as a chunk that is right, and mirrors that send junk cost more for each."""
+    it, pieces = alternating(2)
+    for mirror in it.mix.board.mirrors:
+        mirror.took(Kind.DATA, 10, 5)
+    grid, pool = it.layout.grid, it.mix.board.pools[Kind.DATA]
+    it.pieces.verified.data[:] = b"\1" * grid.n
+    lacking = [chunk for piece in pieces[1::2] for chunk in it.pieces.touched(piece)][: grid.s * 30]
+    for chunk in lacking:
+        it.pieces.verified.data[chunk] = 0
+    it.mix.update(1.1)
+    assert any(pool)
+    by_stripe = [[chunk for chunk in sorted(set(lacking)) if chunk % grid.s == stripe] for stripe in range(grid.s)]
+    for chunks in by_stripe:
+        for chunk in chunks[it.layout.m :]:
+            it.pieces.verified.data[chunk] = 1
+    it.mix.update(1.2)
+    assert not any(pool)
+    board = it.mix.board
+    board.mirrors[1].drop("http.cut-off", "x")
+    board.pools[Kind.PARITY][:] = bytes([MIRRORS_ONLY]) * len(board.pools[Kind.PARITY])
+    ask = board.next(board.mirrors[0], 1.2)
+    assert ask is not None
+    assert ask.kind is Kind.PARITY
+    board.arrived(ask, bytes(1))  # junk, too: one chunk less can be hoped for
+    board.ended(ask, 1.3)
+    it.mix.update(1.3)
+    assert any(pool)
+
+
+def test_of_chunks_that_may_be_junk_the_cheapest_are_asked_for_first() -> None:
+    it, pieces = alternating()
+    mirror = it.mix.board.mirrors[0]
+    mirror.took(Kind.DATA, 10, 5)
+    for piece in pieces[::2]:
+        it.pieces.finish(piece)
+        it.mix.session_finished(piece, 1.5)
+    it.mix.update(1.5)
+    costs = []
+    for _ in range(20):
+        ask = it.mix.next(mirror, 1.5)
+        assert ask is not None
+        costs.append(len(ask.chunks) * limits.CHUNK_BYTES - ask.head - ask.tail)
+        it.mix.board.arrived(ask, b"\1")
+        it.pieces.verified.data[ask.chunks.start] = 1
+        it.mix.board.ended(ask, 1.5)
+        it.mix.board.mirrors[0].holds = 0.5
+        it.mix.update(1.5)
+    assert costs == sorted(costs)
+    assert costs[0] == 1024
+
+
+def test_a_mirror_becomes_patchy_soon_and_whole_again_after_a_while() -> None:
+    score = MirrorScore("http://m")
+    score.took(Kind.DATA, 1000, 2)
+    assert not score.patchy
+    score.took(Kind.DATA, 0, 4)
+    assert score.patchy
+    score.took(Kind.PARITY, 1000, 0)  # says nothing about the other file
+    assert score.patchy
+    score.took(Kind.DATA, 30, 0)
+    assert not score.patchy
+    for _ in range(3):
+        score.lacked(Kind.DATA, 1, 0.0, 0.0)
+    assert score.patchy

@@ -102,6 +102,11 @@ class ChunkStore:
         each_group(starts, lambda: judge, threads=threads, progress=progress)
         return verified
 
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of the .tgz as they are, fewer where it ends."""
+        with _opened(self.tgz) as descriptor:
+            return os.pread(descriptor, length, offset) if descriptor >= 0 else b""
+
     def write_chunk(self, i: int, data: bytes) -> None:
         """Write data chunk ``i``, which must verify (else ``chunkmap.chunk``); it counts once :meth:`sync` returns."""
         if digests_of([data]) != self.chunk_map.data_digest(i):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from libreseed import limits
+from libreseed.adapters.mirrors.framed import Framed
 from libreseed.adapters.mirrors.link import Link
 from libreseed.adapters.mirrors.whole import WholeBody
 from libreseed.errors import TransportFault
@@ -34,7 +35,7 @@ class Pump:
     """
 
     def __init__(
-        self, link: Link | WholeBody, chunks: range, length: int, *, portions: int, judge: Judge, tell: Tell
+        self, link: Link | WholeBody | Framed, chunks: range, length: int, *, portions: int, judge: Judge, tell: Tell
     ) -> None:
         self.received = 0
         self.ended = False  # set by the trio thread once :meth:`run` is through

@@ -16,6 +16,7 @@ import trio
 
 from libreseed import limits
 from libreseed.adapters.chunks.chunk_store import ChunkStore
+from libreseed.adapters.mirrors.framed import Framed
 from libreseed.adapters.mirrors.link import Link
 from libreseed.adapters.mirrors.pump import Pump
 from libreseed.adapters.mirrors.ranges import RangeRefused, Ranges
@@ -112,8 +113,9 @@ class MirrorSource:
         def tell(chunks: range, flags: bytearray) -> None:
             token.run_sync_soon(send.send_nowait, (chunks, flags))
 
+        body = await self._framed(work, ask, link, length)
         portions = 2 if ask.mirror.clean and ask.mirror.good > limits.MIRROR_TRIED_CHUNKS else 4
-        pump = Pump(link, ask.chunks, length, portions=portions, judge=judge, tell=tell)
+        pump = Pump(body, ask.chunks, ask.head + length + ask.tail, portions=portions, judge=judge, tell=tell)
         fault: TransportFault | None = None
         async with trio.open_nursery() as nursery, send:
             nursery.start_soon(self._hear, work, carry, receive)
@@ -128,9 +130,20 @@ class MirrorSource:
                         pump.ended = True
                         guard.cancel()
             finally:
-                ask.mirror.received += link.fetched if isinstance(link, WholeBody) else pump.received
+                came = pump.received - (body.added if isinstance(body, Framed) else 0)
+                ask.mirror.received += link.fetched if isinstance(link, WholeBody) else came
         if fault is not None:
             raise fault
+
+    async def _framed(self, work: _Work, ask: Ask, link: Link | WholeBody, length: int) -> Link | WholeBody | Framed:
+        """The answer to ``ask``, between what is here of its first and its last chunk."""
+        if not ask.head and not ask.tail:
+            return link
+        read = work.store.read
+        start, whole = work.store.chunk_map.grid.span(ask.chunks)
+        head = await trio.to_thread.run_sync(read, start, ask.head)
+        tail = await trio.to_thread.run_sync(read, start + whole - ask.tail, ask.tail)
+        return Framed(link, length, head, tail)
 
     async def _hear(
         self, work: _Work, carry: _Carry, judged: trio.MemoryReceiveChannel[tuple[range, bytearray]]
@@ -203,4 +216,4 @@ def _span(store: ChunkStore, ask: Ask) -> tuple[int, int]:
     if ask.kind is Kind.PARITY:
         return ask.chunks.start * _CHUNK, ask.chunks.stop * _CHUNK
     offset, length = store.chunk_map.grid.span(ask.chunks)
-    return offset, offset + length
+    return offset + ask.head, offset + length - ask.tail
