@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import trio
 
 from libreseed.adapters.command.settings import Endpoint
 from libreseed.adapters.http.server import HttpServerOptions
@@ -15,6 +14,7 @@ from tests.http_support import make_tls
 from tests.integration.test_resolve_mirror import faults
 from tests.mirror_daemon_support import mirror
 from tests.mirror_support import FakeMirror, files_of, refusing, start, without_chunks
+from tests.proxy_support import Proxy
 from tests.resolver_support import Sample, Scene, assert_installed, make_sample, rejects, scene
 
 pytestmark = pytest.mark.integration
@@ -72,51 +72,6 @@ async def test_a_certificate_is_demanded_for_ranges_too(tmp_path: Path, sample: 
 
 def faults_in(message: str, url: str) -> bool:
     return "certificate" in message.partition(url)[2]
-
-
-class Proxy:
-    """A forward proxy: whole URLs for http, tunnels for https; notes what it was asked for."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.port = 0
-
-    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        self.port = listener.socket.getsockname()[1]
-        await trio.serve_listeners(self._serve, [listener], task_status=task_status)
-
-    async def _serve(self, client: trio.SocketStream) -> None:
-        head = b""
-        while b"\r\n\r\n" not in head:
-            data = await client.receive_some()
-            if not data:
-                return
-            head += data
-        method, target, _ = head.split(b"\r\n", 1)[0].split(b" ")
-        self.asked.append(f"{method.decode()} {target.decode()}")
-        if method == b"CONNECT":
-            host, _, port = target.decode().rpartition(":")
-        else:
-            host, _, port = target.decode().split("/")[2].rpartition(":")
-        async with await trio.open_tcp_stream(host, int(port)) as server:
-            if method == b"CONNECT":
-                await client.send_all(b"HTTP/1.1 200 X\r\n\r\n")
-            else:
-                path = b"/" + target.split(b"/", 3)[3]  # one request for each connection
-                await server.send_all(head.replace(target, path, 1).replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_pipe, client, server, nursery.cancel_scope)
-                nursery.start_soon(_pipe, server, client, nursery.cancel_scope)
-
-
-async def _pipe(source: trio.SocketStream, sink: trio.SocketStream, both: trio.CancelScope) -> None:
-    try:
-        async for data in source:
-            await sink.send_all(data)
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        pass
-    both.cancel()
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
