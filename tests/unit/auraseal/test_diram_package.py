@@ -306,6 +306,16 @@ def test_bytes_outside_of_entries_are_refused(where: str) -> None:
     assert caught.value.reason in {"auraseal.zip-form", "auraseal.zip-size"}
 
 
+def test_a_second_end_behind_the_first_is_refused() -> None:
+    """It counts the first end among the directory; up to there each byte is what the entries make."""
+    package, end = _package(), struct.Struct("<4sHHHHIIH")
+    *head, listing, at, comment = end.unpack(package[-end.size :])
+    attack = package + end.pack(*head, listing + end.size, at, comment)
+    with pytest.raises(ContentRejected) as caught:
+        open_package(attack)
+    assert caught.value.reason == "auraseal.zip-form"
+
+
 def test_a_data_descriptor_is_refused() -> None:
     package = bytearray(_package())
     package[6] |= 8
