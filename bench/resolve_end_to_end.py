@@ -81,7 +81,7 @@ class Scene:
         result = json.loads(out.read_text())
         shutil.rmtree(store)
         if until_verified:
-            cpu = next(float(step["cpu"]) for step in result["steps"] if int(step["step"]) == 7)
+            cpu = next(float(step["cpu_since_start"]) for step in result["steps"] if int(step["step"]) == 7)
             self.cpu.setdefault("resolve, steps 1-7", []).append(cpu)
         return wall - self.after_step_7(result) if until_verified else wall
 

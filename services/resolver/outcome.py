@@ -38,7 +38,7 @@ _NAMES = {
 
 
 class Steps:
-    """Seconds by step: each runs from the end of the one before; and CPU seconds of the process since it began."""
+    """Seconds by step: each runs from the end of the one before; and the process's CPU seconds up to the end of each."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -55,7 +55,12 @@ class Steps:
     def rows(self) -> list[dict[str, object]]:
         """One object per step taken."""
         return [
-            {"step": step, "name": _NAMES[step], "seconds": round(seconds, 6), "cpu": round(self._cpu[step], 3)}
+            {
+                "step": step,
+                "name": _NAMES[step],
+                "seconds": round(seconds, 6),
+                "cpu_since_start": round(self._cpu[step], 3),
+            }
             for step, seconds in sorted(self._seconds.items())
         ]
 

@@ -179,6 +179,8 @@ async def test_result_as_text_and_as_json(tmp_path: Path, sample: Sample) -> Non
         assert result["size"] == sample.minimal.size
         assert result["silexium"] == "not checked"
         assert [row["step"] for row in result["steps"]] == list(range(1, 12))
+        spent = [row["cpu_since_start"] for row in result["steps"]]
+        assert spent == sorted(spent) and spent[0] > 0
         assert_installed(sample, result["path"])
 
 
