@@ -38,7 +38,7 @@ _NAMES = {
 
 
 class Steps:
-    """Seconds by step: each runs from the end of the one before; and the process's CPU seconds up to the end of each."""
+    """Seconds by step, each from the end of the one before, and the process's CPU seconds up to its end."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
