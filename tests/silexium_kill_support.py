@@ -13,6 +13,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from libreseed import limits
+from libreseed.adapters.silexium.log_rows import entries_between
 from libreseed.adapters.silexium.log_store import LogStore
 from libreseed.ids import ReleaseId
 from libreseed.silexium.bundle import parse_bundle
@@ -45,7 +47,7 @@ class Ordeal:
                 "SELECT name || '@' || version, log_index, state FROM versions "
                 "JOIN packages ON packages.id = package_id"
             ).fetchall()
-            entries = connection.execute("SELECT idx, body FROM log_entries ORDER BY idx").fetchall()
+            entries = [(index, body) for index, _, body in entries_between(connection, 0, limits.LOG_ENTRIES)]
         found = {release: index for release, index, state in rows if state == "logged"}
         assert self.logged.items() <= found.items(), "a logged release was lost or moved"
         named = [json.loads(body) for _, body in entries]

@@ -36,7 +36,8 @@ _BUSY_MS = 60_000  # that a writer waits for those of other processes
 _READER_CACHE_KIB = 4096
 _WRITER_CACHE_KIB = 32768
 _PAGE_BYTES = 8192
-_CHECKPOINT_BYTES = 64 * 2**20  # of write-ahead log between two checkpoints
+_CHECKPOINT_BYTES = 64 * 2**20  # of write-ahead log between two checkpoints that a writer makes
+_COPIED_BYTES = 16 * 2**20  # by which the file grows between two that are made beside the writers
 _MIGRATIONS = """
 CREATE TABLE IF NOT EXISTS migrations(
   area TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY(area, number)) STRICT, WITHOUT ROWID
@@ -102,6 +103,8 @@ class Database:
         self._writer_lock = threading.Lock()
         self._writing: int | None = None  # the thread that holds _writer_lock
         self._closed = False
+        self._copying: threading.Thread | None = None
+        self._copied_pages: int | None = None
         self._limiter: trio.CapacityLimiter | None = None
         with _explained(path):
             self._writer = _connect(path, _WRITER_CACHE_KIB)
@@ -140,7 +143,9 @@ class Database:
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
                 yield self._writer
+                (pages,) = self._writer.execute("PRAGMA page_count").fetchone()
                 self._writer.execute("COMMIT")
+                self._copy_beside(pages)
             finally:
                 self._writing = None
                 if self._writer.in_transaction:
@@ -179,11 +184,36 @@ class Database:
 
     def close(self) -> None:
         """Close every connection; waits for a transaction that is under way."""
-        with self._writer_lock, self._readers_lock:
-            self._closed = True
-            while self._readers:
-                self._readers.pop().close()
+        with self._writer_lock:
+            if self._copying is not None:
+                self._copying.join()
+            with self._readers_lock:
+                self._closed = True
+                while self._readers:
+                    self._readers.pop().close()
             self._writer.close()
+
+    def _copy_beside(self, pages: int) -> None:
+        """Have what is in the write-ahead log copied to its place by another thread when the file has grown by much.
+
+        A writer that reaches ``_CHECKPOINT_BYTES`` would do it, and does what is left; that would be its time.
+        """
+        if self._copied_pages is None:
+            self._copied_pages = pages
+        if (pages - self._copied_pages) * _PAGE_BYTES < _COPIED_BYTES or (self._copying and self._copying.is_alive()):
+            return
+        self._copied_pages = pages
+        self._copying = threading.Thread(target=self._copy, name="silexium checkpoint")
+        self._copying.start()
+
+    def _copy(self) -> None:
+        connection = self._reader()
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error:
+            pass  # whoever writes or reads next finds the same fault, and tells it
+        finally:
+            self._give_back(connection)
 
     def _reader(self) -> sqlite3.Connection:
         with self._readers_lock:

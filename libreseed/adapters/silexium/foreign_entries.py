@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from libreseed.adapters.silexium.log_rows import entries_between, log_state
 from libreseed.ids import ReleaseId
 
 __all__ = ["FOREIGN_ENTRIES", "foreign_index", "note_entries"]
@@ -26,23 +27,25 @@ FOREIGN_ENTRIES = (
 )
 _NOTE = """
 INSERT OR IGNORE INTO foreign_entries
-  SELECT json_extract(body, '$.package'), json_extract(body, '$.version_text'), idx FROM log_entries
-  WHERE idx >= ? AND idx < ? AND NOT EXISTS (SELECT 1 FROM versions WHERE log_index = idx)
-    AND CASE WHEN json_valid(body) THEN json_type(body, '$.package') = 'text'
-      AND json_type(body, '$.version_text') = 'text' ELSE 0 END
-  ORDER BY idx
+  SELECT json_extract(:body, '$.package'), json_extract(:body, '$.version_text'), :idx
+  WHERE CASE WHEN json_valid(:body) THEN json_type(:body, '$.package') = 'text'
+    AND json_type(:body, '$.version_text') = 'text' ELSE 0 END
 """
 
 
 def note_entries(connection: sqlite3.Connection, most: int) -> bool:
     """Note up to ``most`` entries that were not looked at yet, the first of each version; whether there are more."""
+    known: int
     (known,) = connection.execute("SELECT size FROM noted_entries").fetchone()
-    (size,) = connection.execute("SELECT coalesce(max(idx) + 1, 0) FROM log_entries").fetchone()
+    size, _ = log_state(connection) or (0, b"")
     end = min(size, known + most)
     if end > known:
-        connection.execute(_NOTE, (known, end))
+        query = "SELECT log_index FROM versions WHERE log_index >= ? AND log_index < ?"
+        own = {index for (index,) in connection.execute(query, (known, end))}
+        found = entries_between(connection, known, end)
+        connection.executemany(_NOTE, ({"body": body, "idx": index} for index, _, body in found if index not in own))
         connection.execute("UPDATE noted_entries SET size = ?", (end,))
-    return bool(end < size)
+    return end < size
 
 
 def foreign_index(connection: sqlite3.Connection, release: ReleaseId) -> int | None:

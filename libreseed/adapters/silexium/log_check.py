@@ -15,7 +15,8 @@ from blake3 import blake3
 
 from libreseed import limits
 from libreseed.adapters.silexium.high_water import require_fit
-from libreseed.adapters.silexium.log_index import candidates, index_keys
+from libreseed.adapters.silexium.log_index import candidates, index_keys, indexed_size
+from libreseed.adapters.silexium.log_rows import entry_texts, log_state
 from libreseed.adapters.silexium.log_store import LogStore
 from libreseed.errors import LibreSeedError, LocalFault
 from libreseed.ids import Blake3Digest, PublicKey, Signature
@@ -68,6 +69,7 @@ class _Check:
         self.root = b""
         self.head_count = self.cosignature_count = 0
         self._roots: dict[int, bytes] = {}
+        self._indexed_size = indexed_size((log_state(connection) or (0, b""))[0])
 
     def tree(self) -> None:
         """Entries, tiles, index and state."""
@@ -84,8 +86,7 @@ class _Check:
             if row and level:
                 self._tile(level, (tree.size >> 8 * level) // _ROW, bytes(row))
         self.size, self.root = tree.size, tree.root
-        stored = self._connection.execute("SELECT idx + 1, root FROM log_entries ORDER BY idx DESC LIMIT 1").fetchone()
-        if (stored or (0, self.root)) != (self.size, self.root):
+        if (log_state(self._connection) or (0, self.root)) != (self.size, self.root):
             self.faults.append(f"the entries make a log of {self.size}, root {self.root.hex()}, not what is stored")
         self._counts()
 
@@ -114,33 +115,45 @@ class _Check:
             self.cosignature_count += 1
 
     def _entries(self) -> Iterator[list[bytes]]:
-        """The hashes of the entries as computed, by rows of 256; entries that are not as they should be are noted."""
-        query = "SELECT idx, entry_hash, body FROM log_entries ORDER BY idx"
+        """The hashes of the entries as stored, by rows of 256; entries that are not as they should be are noted."""
         hashes: list[bytes] = []
-        for expected, (index, stored, body) in enumerate(self._connection.execute(query)):
-            digest = blake3(body.encode()).digest()
-            if index != expected:
-                self.faults.append(f"entry {expected} is missing")
+        size = 0
+        for index, stored, text in self._runs():
+            if index != size:
+                self.faults.append(f"entry {size} is missing")
                 break
-            if digest != stored:
+            if blake3(text.encode()).digest() != stored:
                 self.faults.append(f"entry {index} does not have the hash that is stored with it")
             hashes.append(stored)
+            size += 1
             if len(hashes) == _ROW:
-                self._indexed(index + 1 - _ROW, hashes)
+                self._indexed(size - _ROW, hashes)
                 yield hashes
                 hashes = []
         if hashes:
-            self._indexed(expected + 1 - len(hashes), hashes)
+            self._indexed(size - len(hashes), hashes)
             yield hashes
+
+    def _runs(self) -> Iterator[tuple[int, bytes, str]]:
+        query = "SELECT idx, entry_hashes, bodies FROM log_entries ORDER BY idx"
+        for first, hashes, bodies in self._connection.execute(query):
+            try:
+                texts = entry_texts(first, hashes, bodies)
+            except LocalFault as error:
+                self.faults.append(error.message)
+                return
+            if first // _ROW != (first + len(texts) - 1) // _ROW:
+                self.faults.append(f"the entries from {first} on lie in one row, and belong to two bundles")
+            for number, text in enumerate(texts):
+                yield first + number, hashes[number * HASH_BYTES : (number + 1) * HASH_BYTES], text
 
     def _indexed(self, start: int, hashes: Sequence[bytes]) -> None:
         found = set(candidates(self._connection, index_keys(hashes)))
-        lost = [index for index in range(start, start + len(hashes)) if index not in found]
+        lost = [index for index in range(start, min(start + len(hashes), self._indexed_size)) if index not in found]
         self.faults += [f"entry {index} is not in the index" for index in lost]
 
     def _counts(self) -> None:
-        query = "SELECT (SELECT count(*) FROM log_index) + (SELECT count(*) FROM log_index_recent)"
-        if self._connection.execute(query).fetchone()[0] != self.size:
+        if self._connection.execute("SELECT count(*) FROM log_index").fetchone()[0] != self._indexed_size:
             self.faults.append("the index has more than the entries")
         expected = sum(-(-(self.size >> 8 * level) // _ROW) for level in range(1, 8)) + self.size // _ROW
         if self._connection.execute("SELECT count(*) FROM log_tiles").fetchone()[0] != expected:

@@ -16,14 +16,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
 
 from blake3 import blake3
 
 from libreseed import limits
 from libreseed.adapters.silexium.database import Database
 from libreseed.adapters.silexium.high_water import HighWater, require_fit
-from libreseed.adapters.silexium.log_index import add_to_index, candidates, index_keys
+from libreseed.adapters.silexium.log_index import EntryIndex
+from libreseed.adapters.silexium.log_rows import add_runs, cut_runs, entries_between, hashes_between, log_state
 from libreseed.adapters.silexium.log_schema import LOG_SCHEMA
 from libreseed.errors import LocalFault, NotFound, ProofRejected, UsageFault
 from libreseed.ids import Blake3Digest, PublicKey, Signature
@@ -57,6 +57,7 @@ class LogStore:
         self.database = database
         self.identity = identity
         self.high_water = HighWater(database.path, identity)
+        self._index = EntryIndex(database)
         self._tail: tuple[_State, TileTail] | None = None  # owned by who is in a writing transaction
         self._trees: OrderedDict[int, GroupedNodes] = OrderedDict()
         self._trees_lock = threading.Lock()
@@ -79,7 +80,9 @@ class LogStore:
     def append(self, entries: Sequence[bytes]) -> range:
         """Append entries in one durable transaction; returns their indices. Raises as :meth:`append_in`."""
         with self.database.write() as connection:
-            return self.append_in(connection, entries)
+            indices, hashes = self._append_shown(connection, entries)
+        self._index.committed(indices, hashes)
+        return indices
 
     def append_in(self, connection: sqlite3.Connection, entries: Sequence[bytes]) -> range:
         """Append entries within the caller's ``Database.write`` block, so that they are logged together with it.
@@ -87,9 +90,7 @@ class LogStore:
         Raises ``silexium.logged`` for an entry that the log has (evidence ``index``), ``silexium.entry`` for one out of
         bounds, ``silexium.shrunk`` when the database is behind what its log has shown.
         """
-        state = _state(connection)
-        self.high_water.require(state.size, lambda size: self.root_in(connection, size))
-        return self._append(connection, state, entries)
+        return self._append_shown(connection, entries)[0]
 
     def recover(self, entries: Sequence[bytes], shown: SignedTreeHead) -> None:
         """Append what the database lacks of the tree of ``shown``; it must lead to exactly that root, else
@@ -101,29 +102,32 @@ class LogStore:
                 message = f"the database is not the beginning of the log of {shown.size} entries"
                 raise ProofRejected("silexium.consistency", message, evidence={"shown": shown.members()})
 
-    def _append(self, connection: sqlite3.Connection, state: _State, entries: Sequence[bytes]) -> range:
-        texts = _texts(entries)
-        if not texts:
-            return range(state.size, state.size)
+    def _append_shown(self, connection: sqlite3.Connection, entries: Sequence[bytes]) -> tuple[range, list[bytes]]:
+        state = _state(connection)
+        self.high_water.require(state.size, lambda size: self.root_in(connection, size))
+        return self._append(connection, state, entries)
+
+    def _append(
+        self, connection: sqlite3.Connection, old: _State, entries: Sequence[bytes]
+    ) -> tuple[range, list[bytes]]:
+        """The indices and hashes of what was appended."""
+        runs = cut_runs(old.size, entries)
         hashes = [blake3(entry).digest() for entry in entries]
-        keys = index_keys(hashes)
-        self._refuse_known(connection, hashes, keys)
-        tail = self._tail_at(connection, state)
+        if not runs:
+            return range(old.size, old.size), hashes
+        self._index.refuse_known(connection, old.size, hashes)
+        tail = self._tail_at(connection, old)
         self._tail = None  # until all of this has happened: a tail ahead of the database must not be used
         changed = tail.append_grouped(hashes)
-        state = _State(tail.range.size, tail.range.root)
-        rows = [(tile, row) for tile, row in changed.items() if tile[0] or len(row[0]) == _TILE_BYTES]
-        for (level, index), (row, groups) in rows:
-            query = "INSERT INTO log_tiles VALUES(?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-            query += "hashes = excluded.hashes, groups = excluded.groups"
-            connection.execute(query, (level, index, row, groups))
-        indices = range(state.size - len(texts), state.size)
-        roots = chain(repeat(None, len(texts) - 1), (state.root,))
-        found = zip(indices, hashes, texts, roots, strict=True)
-        connection.executemany("INSERT INTO log_entries VALUES(?, ?, ?, ?)", found)
-        add_to_index(connection, keys, indices)
-        self._tail = state, tail
-        return indices
+        new = _State(tail.range.size, tail.range.root)
+        rows = [(*tile, *row) for tile, row in changed.items() if tile[0] or len(row[0]) == _TILE_BYTES]
+        query = "INSERT INTO log_tiles VALUES(?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+        query += "hashes = excluded.hashes, groups = excluded.groups"
+        connection.executemany(query, rows)
+        add_runs(connection, old.size, entries, runs, hashes, root=new.root)
+        self._index.add(connection, old.size, new.size)
+        self._tail = new, tail
+        return range(old.size, new.size), hashes
 
     def require_shown(self) -> None:
         """Demand that the database has all that the log has shown, before it is served; raises ``silexium.shrunk``."""
@@ -250,26 +254,19 @@ class LogStore:
     def entry(self, index: int) -> bytes:
         """The bytes of entry ``index``; raises :class:`NotFound` ``notfound.log``."""
         with self.database.read() as connection:
-            row = connection.execute("SELECT body FROM log_entries WHERE idx = ?", (index,)).fetchone()
-        if row is None:
-            raise NotFound("notfound.log", f"the log has no entry {index}")
-        return str(row[0]).encode()
+            for _, _, text in entries_between(connection, index, index + 1):
+                return text.encode()
+        raise NotFound("notfound.log", f"the log has no entry {index}")
 
     def entries(self, start: int, end: int) -> Iterator[tuple[int, bytes, bytes]]:
         """(index, entry hash, bytes) of the entries [start, end), in order; holds a snapshot until exhausted."""
-        query = "SELECT idx, entry_hash, body FROM log_entries WHERE idx >= ? AND idx < ? ORDER BY idx"
         with self.database.read() as connection:
-            for index, digest, body in connection.execute(query, (start, end)):
-                yield index, digest, body.encode()
+            for index, digest, text in entries_between(connection, start, end):
+                yield index, digest, text.encode()
 
     def find(self, digest: Blake3Digest) -> int | None:
         """The index of the entry with this hash, or None."""
-        query = "SELECT 1 FROM log_entries WHERE idx = ? AND entry_hash = ?"
-        with self.database.read() as connection:
-            for index in candidates(connection, index_keys([digest.raw])):
-                if connection.execute(query, (index, digest.raw)).fetchone():
-                    return index
-        return None
+        return self._index.find(digest.raw)
 
     def tile(self, path: str) -> bytes:
         """What is served at ``path``: a tile, a bundle of entry hashes or bodies, or ``entries/<index>``.
@@ -302,16 +299,6 @@ class LogStore:
         if tail.range.root != state.root:
             raise LocalFault("storage.database", f"{self.database.path}: the tiles do not lead to the stored root")
         return tail
-
-    def _refuse_known(self, connection: sqlite3.Connection, hashes: Sequence[bytes], keys: Sequence[int]) -> None:
-        if len(set(hashes)) != len(hashes):
-            raise ProofRejected("silexium.logged", "one entry is given twice")
-        wanted = set(hashes)
-        for index in candidates(connection, keys):
-            digest = connection.execute("SELECT entry_hash FROM log_entries WHERE idx = ?", (index,)).fetchone()[0]
-            if digest in wanted:
-                message = f"the log has this entry already, at {index}"
-                raise ProofRejected("silexium.logged", message, evidence={"index": index, "entry_hash": digest.hex()})
 
     def _tree(self, size: int) -> GroupedNodes:
         """Nodes of the log at ``size``, with those computed before; the caller holds ``_trees_lock``."""
@@ -355,27 +342,16 @@ def stored_identity(database: Database) -> NamedKey:
 
 
 def _state(connection: sqlite3.Connection) -> _State:
-    row = connection.execute("SELECT idx + 1, root FROM log_entries ORDER BY idx DESC LIMIT 1").fetchone()
-    return _State(0, BLAKE3_TREE.empty_root) if row is None else _State(*row)
+    return _State(*(log_state(connection) or (0, BLAKE3_TREE.empty_root)))
 
 
 def _tile(connection: sqlite3.Connection, tile: Tile) -> bytes:
     query = "SELECT hashes FROM log_tiles WHERE level = ? AND idx = ?"
     row = connection.execute(query, (tile.level, tile.index)).fetchone()
     if row is None and tile.level == 0:
-        query = "SELECT entry_hash FROM log_entries WHERE idx >= ? AND idx < ? ORDER BY idx"
         start = tile.index * limits.TILE_WIDTH
-        row = [b"".join(BLAKE3_TREE.leaf(h) for (h,) in connection.execute(query, (start, start + tile.width)))]
+        hashes = hashes_between(connection, start, start + tile.width)
+        row = [b"".join(BLAKE3_TREE.leaf(hashes[at : at + HASH_BYTES]) for at in range(0, len(hashes), HASH_BYTES))]
     if row is None or len(row[0]) < HASH_BYTES * tile.width:
         raise NotFound("notfound.log", f"the log does not have {tile.path} yet")
     return bytes(row[0][: HASH_BYTES * tile.width])
-
-
-def _texts(entries: Sequence[bytes]) -> list[str]:
-    """The entries as texts: so they are kept, and so ``sqlite3 .dump`` shows them."""
-    if not all(1 <= len(entry) <= limits.LOG_ENTRY_BYTES and b"\x00" not in entry for entry in entries):
-        raise ProofRejected("silexium.entry", f"an entry has 1 to {limits.LOG_ENTRY_BYTES} bytes, none of them zero")
-    try:
-        return [entry.decode("utf-8") for entry in entries]
-    except UnicodeDecodeError as error:
-        raise ProofRejected("silexium.entry", "an entry is not UTF-8") from error

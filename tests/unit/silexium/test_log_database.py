@@ -10,17 +10,26 @@ from pathlib import Path
 
 import pytest
 import trio
+from blake3 import blake3
 
 from libreseed.adapters.silexium.database import Database, Schema, open_database
+from libreseed.adapters.silexium.log_check import check_log
+from libreseed.adapters.silexium.log_index import SPAN
 from libreseed.adapters.silexium.log_store import LOG_SCHEMA, LogStore
 from libreseed.errors import LibreSeedError, NotFound
-from tests.log_support import LOG, grow, open_log
+from libreseed.ids import Blake3Digest
+from libreseed.silexium.merkle import tree_root
+from tests.log_support import LOG, entry, grow, open_log
 from tests.tools import require_program
 
 ONE = Schema("notes", (("notes", "CREATE TABLE notes(text TEXT NOT NULL) STRICT;"),))
 TWO = Schema(
     "notes", (*ONE.migrations, ("dates", "ALTER TABLE notes ADD COLUMN date INTEGER; CREATE INDEX d ON notes(date);"))
 )
+
+
+def hashes(count: int) -> list[bytes]:
+    return [blake3(entry(number)).digest() for number in range(count)]
 
 
 def texts(database: Database) -> list[str]:
@@ -31,6 +40,77 @@ def texts(database: Database) -> list[str]:
 def add(database: Database, text: str) -> None:
     with database.write() as connection:
         connection.execute("INSERT INTO notes(text) VALUES(?)", (text,))
+
+
+def put_as_before(old: Path, store: LogStore) -> None:
+    """The log of ``store`` in a database as it was before entries lay in runs: a row for each, and two indexes."""
+    with (
+        store.database.read() as source,
+        open_database(old, (Schema("log", LOG_SCHEMA.migrations[:1]),)) as database,
+        database.write() as connection,
+    ):
+        for table in ("log_identity", "log_tiles", "log_sth", "log_cosignatures"):
+            rows = source.execute(f"SELECT * FROM {table}").fetchall()
+            for row in rows:
+                connection.execute(f"INSERT INTO {table} VALUES({', '.join('?' * len(row))})", row)
+        root = store.root_at(store.size)
+        for index, entry_hash, body in store.entries(0, store.size):
+            row = (index, entry_hash, body.decode(), root if index + 1 == store.size else None)
+            connection.execute("INSERT INTO log_entries VALUES(?, ?, ?, ?)", row)
+            table = "log_index" if index < 400 else "log_index_recent"
+            key = int.from_bytes(entry_hash[:8], "big", signed=True)
+            connection.execute(f"INSERT INTO {table} VALUES(?, ?)", (key, index))
+
+
+def test_a_log_with_a_row_for_each_entry_goes_on_as_it_is(tmp_path: Path) -> None:
+    with open_log(tmp_path / "new.db") as store:
+        head = grow(store, 700)
+        put_as_before(tmp_path / "old.db", store)
+    with open_log(tmp_path / "old.db") as store:
+        check_log(store)
+        assert (store.size, store.head(), store.root_at(300)) == (700, head, tree_root(hashes(300)))
+        assert [body for _, _, body in store.entries(0, 701)] == [entry(number) for number in range(700)]
+        assert [store.find(Blake3Digest(digest)) for digest in hashes(700)] == list(range(700))
+        with pytest.raises(LibreSeedError) as error:
+            store.append([entry(3)])
+        assert error.value.reason == "silexium.logged"
+        assert grow(store, 1000).root.raw == tree_root(hashes(1000))
+        check_log(store)
+
+
+def test_the_index_of_old_keeps_whole_spans_only(tmp_path: Path) -> None:
+    """What is beyond the last whole span is found in the log's own rows, and would be there twice."""
+    before = Schema("log", LOG_SCHEMA.migrations[:1])
+    with open_database(tmp_path / "d", (before,)) as database, database.write() as connection:
+        connection.execute("INSERT INTO log_entries VALUES(?, zeroblob(32), 'last', zeroblob(32))", (SPAN + 99,))
+        connection.executemany("INSERT INTO log_index VALUES(?, ?)", [(7, 1), (8, SPAN - 2), (9, SPAN + 1)])
+        rows = [(5, SPAN - 1), (6, SPAN), (7, SPAN + 99)]
+        connection.executemany("INSERT INTO log_index_recent VALUES(?, ?)", rows)
+    with open_database(tmp_path / "d", (LOG_SCHEMA,)) as database, database.read() as connection:
+        rows = connection.execute("SELECT entry_key, idx FROM log_index ORDER BY entry_key").fetchall()
+    assert rows == [(5, SPAN - 1), (7, 1), (8, SPAN - 2)]
+
+
+def test_much_that_is_written_goes_to_its_place_beside_the_writers(tmp_path: Path) -> None:
+    """Who appends does not wait for it, who reads sees nothing of it, and closing the file waits until it is done."""
+    with open_log(tmp_path / "log.db") as store:
+        store.append([b"first"])
+        with store.database.read() as connection:
+            assert connection.execute("SELECT count(*) FROM log_entries").fetchone() == (1,)
+            before = (tmp_path / "log.db").stat().st_size
+            store.append([b"%d" % number + b"x" * 16_000 for number in range(1200)])
+            for thread in threading.enumerate():
+                if thread.name == "silexium checkpoint":
+                    thread.join()
+            assert connection.execute("SELECT count(*) FROM log_entries").fetchone() == (1,)
+        assert (tmp_path / "log.db").stat().st_size < before + 2**20  # a reader still needs the old pages
+        store.append([b"%d" % number + b"y" * 16_000 for number in range(1200)])
+        for thread in threading.enumerate():
+            if thread.name == "silexium checkpoint":
+                thread.join()
+        assert (tmp_path / "log.db").stat().st_size > before + 16_000 * 1200
+        check_log(store)
+    assert not [thread for thread in threading.enumerate() if thread.name == "silexium checkpoint"]
 
 
 def test_a_newer_version_adds_what_is_missing_and_keeps_what_is_there(tmp_path: Path) -> None:

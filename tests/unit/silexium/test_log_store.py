@@ -74,10 +74,10 @@ def test_proofs_out_of_the_database_verify_for_every_entry_and_size(tmp_path: Pa
             store.inclusion(0, 601)
 
 
-def test_entries_are_found_by_hash_also_after_the_small_index_was_merged(
+def test_entries_are_found_by_hash_in_the_index_and_in_what_is_newer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_index, "RECENT", 64)
+    monkeypatch.setattr(log_index, "SPAN", 64)
     with open_log(tmp_path / "log.db") as store:
         for size in (63, 64, 65, 200, 201):
             grow(store, size)
@@ -94,6 +94,56 @@ def test_an_entry_is_logged_once(tmp_path: Path) -> None:
             with refused("silexium.logged"):
                 store.append(batch)
         assert store.size == 10
+        with refused("silexium.logged"), store.database.write() as connection:
+            store.append_in(connection, [entry(10)])
+            store.append_in(connection, [entry(11), entry(10)])
+        assert store.size == 10
+
+
+def test_an_entry_is_logged_once_whoever_appended_it_and_when(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the index on the disk, among what is newer, by this process or by another."""
+    monkeypatch.setattr(log_index, "SPAN", 64)
+    with open_log(tmp_path / "log.db") as one, open_log(tmp_path / "log.db") as other:
+        for number in range(0, 200, 2):
+            one.append([entry(number)])
+            other.append([entry(number + 1)])
+            for again in {0, number // 2, number, number + 1}:
+                for store in (one, other):
+                    with refused("silexium.logged") as error:
+                        store.append([entry(1000), entry(again)])
+                    assert error.value.evidence["index"] == again
+        check_log(one)
+
+
+def test_entries_lie_in_few_rows_and_come_out_as_they_went_in(tmp_path: Path) -> None:
+    """With line breaks, of several bytes a character, long and short: a row holds a run, and a run few bytes."""
+    many = [f'{{"é":{number},"of":"{"x" * (number % 5 * 4000)}"}}'.encode() for number in range(700)]
+    many[300] = b"two\nlines"
+    many[301] = b"\n"
+    many[699] = b"y" * limits.LOG_ENTRY_BYTES
+    with open_log(tmp_path / "log.db") as store:
+        store.append(many[:10])
+        store.append(many[10:11])
+        store.append(many[11:])
+        assert [body for _, _, body in store.entries(0, 700)] == many
+        assert [body for _, _, body in store.entries(290, 310)] == many[290:310]
+        assert [store.entry(index) for index in (0, 9, 10, 11, 300, 301, 302, 699)] == [
+            many[index] for index in (0, 9, 10, 11, 300, 301, 302, 699)
+        ]
+        check_log(store)
+        with store.database.read() as connection:
+            rows = connection.execute("SELECT idx, length(entry_hashes) / 32, bodies FROM log_entries").fetchall()
+        assert len(rows) < 150 and max(len(text.encode()) for _, _, text in rows) < 100_000
+        assert all(count == 1 for _, count, text in rows if text in ("two\nlines", "\n"))
+
+
+@pytest.mark.parametrize("bad", [[b"\xc3", b"\xa9"], [b"ok", b"\xc3"], [b"ok", b"a\x00b"], [b"ok", b""]])
+def test_what_cannot_be_an_entry_is_refused_also_among_others(tmp_path: Path, bad: list[bytes]) -> None:
+    """Two halves of a character are no two entries."""
+    with open_log(tmp_path / "log.db") as store:
+        with refused("silexium.entry"):
+            store.append([*map(entry, range(300)), *bad])
+        assert store.size == 0
 
 
 @pytest.mark.parametrize("bad", [b"", b"x" * (limits.LOG_ENTRY_BYTES + 1), b"\xff\xfe", b"a\x00b"])
@@ -110,6 +160,7 @@ def test_an_append_that_is_undone_leaves_nothing_and_spoils_nothing(tmp_path: Pa
         grow(store, 300)
         with pytest.raises(ZeroDivisionError), store.database.write() as connection:
             store.append_in(connection, [b"lost", b"too"])
+            store.append_in(connection, [b"as well"])  # in a transaction that has appended already
             _ = 1 / 0
         assert store.size == 300 and store.find(Blake3Digest(blake3(b"lost").digest())) is None
         grow(store, 301)
@@ -193,12 +244,12 @@ def test_sqlite_itself_refuses_to_take_back_or_to_change(tmp_path: Path) -> None
     with open_log(tmp_path / "log.db") as store:
         grow(store, 3)
         for statement in (
-            "DELETE FROM log_entries WHERE idx = 2",
-            "UPDATE log_entries SET body = 'other' WHERE idx = 0",
+            "DELETE FROM log_entries WHERE idx = 0",
+            "UPDATE log_entries SET bodies = 'other' WHERE idx = 0",
             "DELETE FROM log_sth",
             "UPDATE log_sth SET root = zeroblob(32)",
             "UPDATE log_sth SET timestamp = timestamp - 1",
-            "UPDATE log_entries SET root = zeroblob(32) WHERE idx = 2",
+            "UPDATE log_entries SET root = zeroblob(32) WHERE idx = 0",
         ):
             with pytest.raises(sqlite3.IntegrityError), store.database.write() as connection:
                 connection.execute(statement)
@@ -323,18 +374,35 @@ def test_recovery_takes_nothing_that_the_log_has_not_signed(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("statement", "told"),
     [
-        ("UPDATE log_entries SET body = '{}' WHERE idx = 7", "entry 7 does not have the hash"),
-        ("UPDATE log_entries SET entry_hash = zeroblob(32) WHERE idx = 7", "entry 7 does not have the hash"),
+        (
+            "UPDATE log_entries SET bodies = replace(bodies, ':7,', ':8,') WHERE idx = 0",
+            "entry 7 does not have the hash",
+        ),
+        ("UPDATE log_entries SET entry_hashes = zeroblob(8192) WHERE idx = 0", "entry 7 does not have the hash"),
+        (
+            "UPDATE log_entries SET bodies = bodies || char(10) WHERE idx = 300",
+            "the entries from 300 on are not as many",
+        ),
+        (
+            "UPDATE log_entries SET entry_hashes = zeroblob(31) WHERE idx = 512",
+            "the entries from 512 on are not as many",
+        ),
+        (
+            "UPDATE log_entries SET bodies = bodies || char(10) || (SELECT bodies FROM log_entries WHERE idx = 256), "
+            "entry_hashes = CAST(entry_hashes || (SELECT entry_hashes FROM log_entries WHERE idx = 256) AS BLOB) "
+            "WHERE idx = 0",
+            "the entries from 0 on lie in one row, and belong to two bundles",
+        ),
         ("DELETE FROM log_entries WHERE idx = 300", "entry 300 is missing"),
-        ("DELETE FROM log_entries WHERE idx = 599", "the entries make a log of 599"),
+        ("DELETE FROM log_entries WHERE idx = 512", "the entries make a log of 512"),
         ("UPDATE log_tiles SET hashes = zeroblob(8192) WHERE level = 0 AND idx = 1", "tile 0/1 is not what"),
         ("UPDATE log_tiles SET hashes = zeroblob(64) WHERE level = 1", "tile 1/0 is not what"),
         ("UPDATE log_tiles SET groups = zeroblob(512) WHERE level = 0 AND idx = 1", "tile 0/1 is not what"),
         ("DELETE FROM log_tiles WHERE level = 0 AND idx = 0", "tile 0/0 is not what"),
         ("INSERT INTO log_tiles VALUES(5, 5, x'00', x'00')", "there are not 3 tiles"),
-        ("DELETE FROM log_index_recent WHERE idx = 5", "entry 5 is not in the index"),
+        ("DELETE FROM log_index WHERE idx = 5", "entry 5 is not in the index"),
         ("INSERT INTO log_index VALUES(1, 1)", "the index has more"),
-        ("UPDATE log_entries SET root = zeroblob(32) WHERE idx = 599", "the entries make a log of 600"),
+        ("UPDATE log_entries SET root = zeroblob(32) WHERE idx = 512", "the entries make a log of 600"),
         ("UPDATE log_sth SET root = zeroblob(32) WHERE size = 600", "the head of 600 entries has another root"),
         ("UPDATE log_sth SET signature = zeroblob(64) WHERE size = 300", "the head of 300 entries"),
         ("UPDATE log_sth SET timestamp = 1 WHERE size = 600", "older than a smaller"),
@@ -342,7 +410,8 @@ def test_recovery_takes_nothing_that_the_log_has_not_signed(tmp_path: Path) -> N
         ("UPDATE log_cosignatures SET time = time + 1", "the head of 300 entries"),
     ],
 )
-def test_fsck_names_what_is_damaged(tmp_path: Path, statement: str, told: str) -> None:
+def test_fsck_names_what_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: str, told: str) -> None:
+    monkeypatch.setattr(log_index, "SPAN", 256)
     with open_log(tmp_path / "log.db") as store:
         head = grow(store, 300)
         name, key = next(iter(WITNESS_KEYS.items()))
