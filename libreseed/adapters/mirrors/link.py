@@ -49,6 +49,7 @@ class Link:
         self._sock = sock
         self.name = name  # for messages
         self._via = via  # a proxy that takes whole URLs
+        self._secure = False  # TLS
         self._wants_write = False  # TLS must send before it can receive
         self._early = memoryview(b"")  # of the body, came with the head
         self._parser: h11.Connection | None = None  # while a body is chunked
@@ -131,15 +132,34 @@ class Link:
             view[:count] = self._early[:count]
             self._early = self._early[count:]
         else:
-            with self._declared():
-                try:
-                    count = self._sock.recv_into(view)
-                except _NOT_YET as want:
-                    self._wants_write = isinstance(want, ssl.SSLWantWriteError)
-                    return None
+            found = self._fill(view)
+            if found is None:
+                return None
+            count = found
             if not count:
                 raise TransportFault("http.cut-off", f"{self.name} ends before the bytes asked for do")
         self.left = max(0, self.left - count)
+        return count
+
+    def _fill(self, view: memoryview) -> int | None:
+        """What is here, into the start of ``view``: 0 at the end, None for nothing yet.
+
+        TLS gives no more than a record of 16 KiB at once: it is asked again at once, because a trip through the caller
+        costs as much as to decipher one.
+        """
+        receive, count = self._sock.recv_into, 0
+        with self._declared():
+            try:
+                count = got = receive(view)
+                while got and self._secure and count < len(view):
+                    got = receive(view[count:])
+                    count += got
+            except _NOT_YET as want:
+                self._wants_write = isinstance(want, ssl.SSLWantWriteError)
+                return count or None
+            except OSError:
+                if not count:  # otherwise the next call meets it
+                    raise
         return count
 
     def wait(self, seconds: float) -> bool:
@@ -218,7 +238,7 @@ class Link:
     async def _encrypt(self, tls: ssl.SSLContext, host: str) -> None:
         with self._declared():
             sock = tls.wrap_socket(self._sock, server_hostname=host, do_handshake_on_connect=False)
-            self._sock = sock
+            self._sock, self._secure = sock, True
             while True:
                 try:
                     sock.do_handshake()
