@@ -39,7 +39,7 @@ def until(what: str, found: object, deadline: float) -> None:
 
 def cosigned_size(url: str, log: NamedKey, witness: NamedKey, least: int) -> int:
     """Wait until the served head has ``least`` entries; it never lacks the witness."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         status, body = get(f"{url}/checkpoint")
         if status == 200:
