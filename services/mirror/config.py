@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from libreseed import limits
+from libreseed.adapters.command.keys import KEY_VARIABLE
 from libreseed.adapters.command.settings import (
     Endpoint,
     Setting,
@@ -95,8 +97,13 @@ class MirrorConfig:
 def load_config(
     config: Path | None, flags: Mapping[str, object], environ: Mapping[str, str] | None = None
 ) -> MirrorConfig:
-    """Merge file, variables and flags; raises UsageFault ``config.*``. ``flags`` are by key, ``None`` for not given."""
-    values: dict[str, Any] = load_settings(_SCHEMA, config=config, flags=flags, environ=environ)
+    """Merge file, variables and flags; raises UsageFault ``config.*``. ``flags`` are by key, ``None`` for not given.
+
+    The certificate's ``key`` has no variable: its name would be ``LIBRESEED_KEY``, which holds a publisher's.
+    """
+    environ = os.environ if environ is None else environ
+    variables = {name: value for name, value in environ.items() if name != KEY_VARIABLE}
+    values: dict[str, Any] = load_settings(_SCHEMA, config=config, flags=flags, environ=variables)
     named = {key.replace("-", "_"): value for key, value in values.items()}
     if named["store"] is None:
         named["store"] = default_directory("state", environ) / "mirror"

@@ -97,6 +97,21 @@ def test_a_mirror_that_can_read_a_publishers_key_refuses_to_start(tmp_path: Path
     assert "[key.on-mirror]" in mirror.text() and str(tmp_path / place) in mirror.text()
 
 
+@pytest.mark.parametrize("with_certificate", [False, True])
+def test_a_mirror_with_a_publishers_key_in_its_environment_refuses_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], with_certificate: bool
+) -> None:
+    big_release(tmp_path / "store", size=20_000)
+    assert packager.main(["keygen", "--out", str(tmp_path / "key"), "--no-passphrase"]) == 0
+    tls = make_tls(tmp_path / "tls")
+    line = ["serve", "--store", str(tmp_path / "store"), "--listen", "127.0.0.1:0"]
+    if with_certificate:
+        line += ["--cert", str(tls.certfile), "--key", str(tls.keyfile)]
+    monkeypatch.setenv("LIBRESEED_KEY", str(tmp_path / "key"))  # must not pass for the certificate's
+    assert cli.main(line) == 3
+    assert "[key.on-mirror]" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
