@@ -224,7 +224,7 @@ class Scene:
         request = Request(release, publisher=publisher, without_silexium="proofs" not in changes)
         values: dict[str, object] = {
             "request": request,
-            "policy": Policy(patience_s=2, peer_silence_s=2),
+            "policy": HASTY,
             "store": self.store,
             "bootstrap": self.bootstrap,
             "peers": tuple(seeder.endpoint for seeder in self.seeders),
@@ -236,6 +236,10 @@ class Scene:
     async def resolve(self, **changes: object) -> Outcome:
         with Progress(quiet=True) as progress:
             return await resolve(self.options(**changes), progress)
+
+
+HASTY = Policy(patience_s=2, peer_silence_s=2)  # for what fails at once, or is at hand
+PATIENT = Policy(patience_s=15, peer_silence_s=4)  # for what a busy machine may need several attempts for
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import pytest
 from libreseed.adapters.command.settings import Endpoint
 from tests.integration.test_resolve import flip
 from tests.integration.test_resolve_hostile import silent_peer
-from tests.resolver_support import assert_installed, make_sample, scene
+from tests.resolver_support import PATIENT, assert_installed, make_sample, scene
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -30,7 +30,7 @@ async def test_five_poor_sources_of_which_two_are_damaged_and_one_silent(tmp_pat
         missing = set(held) - {piece for seeder in it.seeders[:2] for piece in _pieces(seeder.torrent.have)}
         await it.seed(pieces=[*layout.chunks.pieces, *missing])
         silent = await silent_peer(it.nursery)
-        outcome = await it.resolve(peers=(silent, *(seeder.endpoint for seeder in it.seeders)))
+        outcome = await it.resolve(policy=PATIENT, peers=(silent, *(seeder.endpoint for seeder in it.seeders)))
         assert_installed(sample, outcome.path)
         assert outcome.chunks["repaired"] > 0
 
@@ -59,7 +59,7 @@ async def test_two_peers_whose_disks_rotted_from_either_end(tmp_path: Path) -> N
         front = await it.seed(damage=rot(0, 0.51))
         back = await it.seed(damage=rot(0.49, 1))
         nowhere = [Endpoint("127.0.0.1", port) for port in (9, 10, 11, 12)]  # as many as are asked at once
-        outcome = await it.resolve(peers=(*nowhere, front.endpoint, back.endpoint))
+        outcome = await it.resolve(policy=PATIENT, peers=(*nowhere, front.endpoint, back.endpoint))
         assert_installed(sample, outcome.path)
         assert outcome.chunks["salvaged"] > 0
         assert outcome.chunks["repaired"] > 0
