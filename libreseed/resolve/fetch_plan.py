@@ -154,8 +154,8 @@ class FetchPlan:
         if result.found or result.refused or result.by_peer:
             self._unanswered = 0
         else:  # peers that have just lost a connection may take the next one in a moment
+            self._ask_again_at = now + limits.FETCH_QUIET_SECONDS * 2**self._unanswered
             self._unanswered += 1
-            self._ask_again_at = now + limits.FETCH_QUIET_SECONDS
         self._refused |= result.refused
         for wanted in wants if self._nobody_answers else result.refused:
             left = {p for p in self.pieces.pieces_of(*wanted) if p not in self._failures}
@@ -209,13 +209,18 @@ class FetchPlan:
         for piece in self._parity_pieces:
             if self.pieces.has(piece) or self._wished(piece):
                 wishes[piece] = PARITY
-        if self.mix is not None and self.mix.stopper is not None:
-            wishes[self.mix.stopper] = LAST
+        for piece in self.mix.stoppers if self.mix is not None else ():
+            wishes[piece] = LAST
         return wishes
 
     def _map_alone(self) -> bool:
         """Whether a peer that was banned shall give the chunk map before anything else, or it is banned once more."""
         return self._readmissions.any and not self.pieces.chunk_map_done()
+
+    def to_give(self) -> list[int]:
+        """Pieces that are complete without the session, which shall have them; but for those it has to wish for."""
+        kept = self.mix.stoppers if self.mix is not None and not self.verified.complete else ()
+        return [piece for piece in self.pieces.completed_without_session() if piece not in kept]
 
     def owed(self) -> list[int]:
         """Like :meth:`priorities`, without what is finished: what peers still owe."""

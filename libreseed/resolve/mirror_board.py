@@ -32,20 +32,24 @@ _CLEARLY = 0.2  # by how much the share of right chunks must be larger
 class Ask:
     """Neighbouring ``chunks`` that one mirror is asked for; ``done`` of them have arrived, in order.
 
-    ``head`` bytes of the first one and ``tail`` bytes of the last one are on the disk, and not asked for. ``robbed``
-    tells whoever carries it out to stop: somebody else takes the rest over.
+    ``tier`` is what the pool said of them. ``head`` bytes of the first one and ``tail`` bytes of the last one are here,
+    and not asked for. ``robbed`` tells whoever carries it out to stop: somebody else takes the rest over. A
+    ``sample`` asks for a few bytes that are here, next to those that are not: where they are wrong, so is the rest most
+    likely.
     """
 
     mirror: MirrorScore
     kind: Kind
     chunks: range
     began_at: float
+    tier: int = MIRRORS_ONLY
     done: int = 0
     good: int = 0
     bad: int = 0
     robbed: bool = False
     head: int = 0
     tail: int = 0
+    sample: bool = False
     _bad_run: int = field(default=0, repr=False)
 
     @property
@@ -68,6 +72,7 @@ class MirrorBoard:
         self.wasted = 0  # bytes that did not verify, or that were here already
         self._most = min(max(2 * limits.MIRROR_FIRST_CHUNKS, sizes[0] // 128), limits.MIRROR_ASK_CHUNKS)
         self._budget = int(sizes[0] * limits.CHUNK_BYTES * limits.MIRROR_WASTE_SHARE)
+        self._alike: set[tuple[str, int]] = set()  # data chunks of which a mirror's sample was right
         self._lacks: dict[tuple[str, Kind], bytearray] = {}
         self.stalled = False  # peers offer, and deliver nothing
         self.cheapest: list[int] = []  # data chunks of which a part is here, for mirrors that often give junk
@@ -82,7 +87,7 @@ class MirrorBoard:
         for kind in Kind:
             chunks = self._choose(mirror, kind)
             if chunks:
-                ask = Ask(mirror, kind, chunks, now)
+                ask = Ask(mirror, kind, chunks, now, self.pools[kind][chunks.start])
                 self.asks.append(ask)
                 self.pools[kind][chunks.start : chunks.stop] = bytes(len(chunks))
                 return ask
@@ -121,6 +126,20 @@ class MirrorBoard:
         ask.mirror.took(ask.kind, len(flags) - bad, bad)
         ask._bad_run = len(flags) - 1 - flags.rfind(1) + (ask._bad_run if bad == len(flags) else 0) if bad else 0
         return ask.mirror.alive and ask._bad_run < limits.MIRROR_BAD_RUN
+
+    def compared(self, ask: Ask, same: bool) -> None:
+        """What a sample brought: the bytes that are here already, or others, and then the chunk is not asked for."""
+        if same:
+            self._alike.add((ask.mirror.url, ask.chunks.start))
+        else:
+            self._lacking(ask.mirror, ask.kind)[ask.chunks.start] = 1
+            ask.mirror.took(ask.kind, 0, 1)
+
+    def worth_a_sample(self, ask: Ask) -> bool:
+        """Whether to ask a mirror that often sends junk for a few known bytes of a chunk first."""
+        known = max(ask.head, ask.tail) >= limits.MIRROR_SAMPLE_BYTES
+        doubtful = ask.mirror.bad > 0 and ask.mirror.patchy and len(ask.chunks) == 1
+        return known and doubtful and (ask.mirror.url, ask.chunks.start) not in self._alike
 
     def ended(self, ask: Ask, now: float) -> None:
         """The ask is over, whole or not; what it did not bring is for others."""

@@ -40,7 +40,7 @@ class SourceMix:
         self.open = False  # the session may fetch everything: mirrors can give nothing more
         self.opening = False  # mirrors are being asked for the chunk map
         self.first_asked = False  # and peers are not, yet
-        self.stopper: int | None = None  # a piece that the session wishes for and nobody offers; see _choose_stopper
+        self.stoppers: frozenset[int] = frozenset()  # the session wishes for these, and nobody offers them
         self.crossed = False  # a chunk came from a mirror where the session may have been writing
         self._pieces = pieces
         self._swarm = swarm
@@ -52,6 +52,7 @@ class SourceMix:
         self._gained = 0  # pieces that the session has finished
         self._gained_at = 0.0
         self._filled_at = 0.0
+        self._updated_at = 0.0
 
     # --- for the session ---------------------------------------------------------------------------------------------
     def allows(self, piece: int) -> bool:
@@ -79,7 +80,8 @@ class SourceMix:
             self._share.discard(piece)
             self._gained += 1
             self._gained_at = now
-            if 4 * len(self._share) <= 3 * self._target():
+            few = 4 * len(self._share) <= 3 * self._target()
+            if few and (not self._share or now >= self._updated_at + limits.MIX_SECONDS):
                 self.update(now)
 
     def session_failed(self, piece: int, now: float) -> None:
@@ -106,6 +108,7 @@ class SourceMix:
         if ask is not None and ask.kind is Kind.DATA:
             self.crossed |= any(self._was_shared(piece) for piece in self._touching(ask.chunks))
             ask.head, ask.tail = self._edges(ask.chunks)
+            ask.sample = self.board.worth_a_sample(ask)
         return ask
 
     def _try_again(self, mirror: MirrorScore, now: float) -> Ask | None:
@@ -133,9 +136,19 @@ class SourceMix:
         inner = (end - 1) // size * size
         return (tgz.pieces.start + inner // size - 1, inner - start, end - inner) if inner > start else None
 
-    def ended(self, now: float) -> None:
-        """An ask is over, however it ended."""
-        self.update(now)
+    def ended(self, ask: Ask, now: float) -> None:
+        """An ask is over, however it ended. All is shared out anew, unless that was done a moment ago."""
+        if now >= self._updated_at + limits.MIX_SECONDS:
+            self.update(now)
+            return
+        pool, verified = self.board.pools[ask.kind], self._pieces.verified
+        flags = verified.data if ask.kind is Kind.DATA else verified.parity
+        for chunk in ask.chunks:
+            pool[chunk] = TAKEN if flags[chunk] else ask.tier
+        if ask.kind is Kind.DATA and self.board.wasteful:
+            grid = self._pieces.layout.grid
+            self._spare(pool, verified, {grid.stripe_of(chunk) for chunk in ask.chunks})
+        self._judge_open(now)
 
     def able(self, now: float) -> bool:
         """Whether mirrors are at work or may yet give what lacks."""
@@ -174,27 +187,34 @@ class SourceMix:
     # --- sharing out -------------------------------------------------------------------------------------------------
     def update(self, now: float) -> None:
         """Share out anew what is missing."""
-        before = self.open, len(self._share), self._gained, self.stopper
+        before = len(self._share), self._gained, self.stoppers
         self._share = {piece for piece in self._share if self._is_open(piece) and self._swarm.offers(piece)}
         self._fill_share(now)
         self.board.stalled = self._stalls(now)
         self._fill_pools(self._pieces.verified)
+        self._choose_stoppers()
+        self.revision += (len(self._share), self._gained, self.stoppers) != before
+        self._judge_open(now)
+        self._updated_at = now
+
+    def _judge_open(self, now: float) -> None:
+        before = self.open
         waiting = self._share and self.board.pools[Kind.DATA].find(LATER) >= 0
         self.open = not self.board.able(now) and not waiting
-        self._choose_stopper()
-        if (self.open, len(self._share), self._gained, self.stopper) != before:
-            self.revision += 1
+        self.revision += self.open != before
 
-    def _choose_stopper(self) -> None:
-        """Wish for one piece that nobody offers, so that the session sends no request to two peers.
+    def _choose_stoppers(self) -> None:
+        """Wish for a few pieces that nobody offers, so that the session sends no request to two peers.
 
         libtorrent does that once it has asked for all that it wishes for, and it wishes for no more than its share:
         each peer that is through with its part would ask for the others'. Here mirrors stand in for a slow peer.
         """
+        layout = self._pieces.layout
         if not self._swarm.speaking or not any(mirror.alive for mirror in self.board.mirrors):
-            self.stopper = None
-        elif self.stopper is None or not self._is_nobodys(self.stopper):
-            self.stopper = next(filter(self._is_nobodys, reversed(self._pieces.layout.tgz.pieces)), None)
+            self.stoppers = frozenset()
+        elif not self.stoppers or not all(map(self._is_nobodys, self.stoppers)):
+            few = max(1, limits.SHARE_FIRST_BYTES // layout.piece_bytes)
+            self.stoppers = frozenset(islice(filter(self._is_nobodys, reversed(layout.tgz.pieces)), few))
 
     def _is_nobodys(self, piece: int) -> bool:
         return not self._pieces.has(piece) and not self._swarm.offers(piece)
@@ -255,7 +275,7 @@ class SourceMix:
         board.pools[Kind.DATA][:] = _only(pool, verified.data)
         board.cheapest = self._cheapest() if board.wasteful else []
         if board.wasteful:
-            self._spare(board.pools[Kind.DATA], verified)
+            self._spare(board.pools[Kind.DATA], verified, range(self._pieces.layout.grid.s))
         parity = board.pools[Kind.PARITY]
         parity[:] = bytes(len(parity))
         for chunk in self._parity:
@@ -263,10 +283,10 @@ class SourceMix:
         for ask in board.asks:
             board.pools[ask.kind][ask.left.start : ask.left.stop] = bytes(len(ask.left))
 
-    def _spare(self, pool: bytearray, verified: Verified) -> None:
+    def _spare(self, pool: bytearray, verified: Verified, stripes: Iterable[int]) -> None:
         """Leave to parity what it can bring, where mirrors would send junk for a good part of it."""
         grid, m, board = self._pieces.layout.grid, self._pieces.layout.m, self.board
-        for stripe in range(grid.s):
+        for stripe in stripes:
             rows = pool[stripe :: grid.s]
             parity = grid.parity_of(stripe, m)
             hoped = sum(verified.parity[j] or board.may_hold(Kind.PARITY, j) for j in parity)

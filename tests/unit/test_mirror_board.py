@@ -289,7 +289,7 @@ def test_a_plan_with_mirrors_ends_only_when_they_are_through() -> None:
         mix.board.arrived(ask, b"\1" * len(ask.chunks))
         plan.chunks_verified(ask.kind, ask.chunks, now)
         mix.board.ended(ask, now)
-        mix.ended(now)
+        mix.ended(ask, now)
         now += 1
     assert plan.decide(now).need is Need.DONE
 
@@ -310,7 +310,7 @@ def test_peers_are_asked_for_the_chunk_map_only_once_mirrors_had_a_moment() -> N
     assert not any(plan.priorities()[piece] for piece in layout.chunks.pieces)  # the session may not know it yet
 
 
-def test_one_piece_that_nobody_offers_is_wished_for_beside_the_share() -> None:
+def test_a_few_pieces_that_nobody_offers_are_wished_for_beside_the_share() -> None:
     """So the session never has asked for all that it wishes for: then it would ask two peers for the same blocks."""
     layout = TorrentLayout(RELEASE, 8_000_000, 12)
     plan = FetchPlan(layout, patience_s=5, silence_s=3, now=0.0, mirrors=["http://m"])
@@ -319,24 +319,28 @@ def test_one_piece_that_nobody_offers_is_wished_for_beside_the_share() -> None:
     for piece in layout.chunks.pieces:
         plan.piece_done(piece, 0.0)
 
-    def offer(held: list[int]) -> None:
+    def besides(held: list[int]) -> set[int]:
         flags = set(held)
         have = pack_bitfield(piece in flags for piece in range(layout.piece_count))
         plan.swarm.update([PeerOffer(("a", 1), have, 0)], plan.owed(), 1.0)
         assert mix is not None
         mix.update(1.0)
+        return {piece for piece, wish in enumerate(plan.priorities()) if wish and not mix.allows(piece)}
 
-    offer(pieces[:-2])
-    (extra,) = {piece for piece, wish in enumerate(plan.priorities()) if wish and not mix.allows(piece)}
-    assert extra in pieces[-2:]
+    few = limits.SHARE_FIRST_BYTES // layout.piece_bytes
+    assert len(besides(pieces[:-100])) == few
+    assert besides(pieces[:-2]) == set(pieces[-2:])
+    chunks = layout.grid.chunks_in((pieces[-1] - pieces[0]) * layout.piece_bytes, layout.piece_bytes)
+    plan.chunks_verified(Kind.DATA, chunks, 1.0)
+    assert plan.pieces.completed_without_session() == [pieces[-1]]
+    assert not plan.to_give()  # the session would not have it to wish for any more
     before = plan.revision
-    offer([*pieces[:-2], extra])
+    assert besides([*pieces[:-2], pieces[-1]]) == {pieces[-2]}
     assert plan.revision != before
-    (other,) = {piece for piece, wish in enumerate(plan.priorities()) if wish and not mix.allows(piece)}
-    assert other in set(pieces[-2:]) - {extra}
+    assert plan.to_give() == [pieces[-1]]
     mix.board.mirrors[0].drop("http.unreachable", "x")  # nobody stands in for a slow peer any more
-    offer(pieces[:-2])
-    assert mix.stopper is None
+    besides(pieces[:-2])
+    assert not mix.stoppers
 
 
 def alternating(mirrors: int = 1) -> tuple[Mixed, list[int]]:
@@ -473,3 +477,53 @@ def test_a_mirror_becomes_patchy_soon_and_whole_again_after_a_while() -> None:
     for _ in range(3):
         score.lacked(Kind.DATA, 1, 0.0, 0.0)
     assert score.patchy
+
+
+def test_a_mirror_that_sends_junk_is_tried_with_bytes_that_are_here() -> None:
+    it, pieces = alternating()
+    mix, mirror = it.mix, it.mix.board.mirrors[0]
+    for piece in pieces[::2]:
+        it.pieces.finish(piece)
+        mix.session_finished(piece, 1.5)
+    mix.update(1.5)
+    mirror.took(Kind.DATA, 10, 5)
+    mix.update(1.6)
+    first = mix.next(mirror, 1.6)
+    assert first is not None
+    assert first.sample
+    mix.board.compared(first, same=True)
+    mix.board.ended(first, 1.6)
+    mix.ended(first, 1.6)
+    again = mix.next(mirror, 1.6)
+    assert again is not None
+    assert (again.chunks, again.sample) == (first.chunks, False)
+    mix.board.arrived(again, b"\1")
+    it.pieces.verified.data[again.chunks.start] = 1
+    mix.board.ended(again, 1.7)
+    mix.ended(again, 1.7)
+    mirror.holds = 0.5
+    wrong = mix.next(mirror, 1.7)
+    assert wrong is not None
+    assert wrong.sample
+    bad = mirror.bad
+    mix.board.compared(wrong, same=False)
+    mix.board.ended(wrong, 1.8)
+    mix.ended(wrong, 1.8)
+    assert mirror.bad == bad + 1
+    assert not mix.board.may_hold(Kind.DATA, wrong.chunks.start)
+
+
+def test_what_an_ask_did_not_bring_waits_again_before_all_is_shared_out_anew() -> None:
+    it, _ = alternating()
+    mix, mirror = it.mix, it.mix.board.mirrors[0]
+    ask = mix.next(mirror, 1.0)
+    assert ask is not None
+    assert len(ask.chunks) > 1
+    tier = ask.tier
+    mix.board.arrived(ask, b"\1")
+    it.pieces.verified.data[ask.chunks.start] = 1
+    mix.board.ended(ask, 1.0)
+    mix.ended(ask, 1.0 + limits.MIX_SECONDS / 2)
+    pool = mix.board.pools[Kind.DATA]
+    assert not pool[ask.chunks.start]
+    assert all(pool[chunk] == tier for chunk in ask.chunks[1:])

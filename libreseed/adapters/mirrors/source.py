@@ -73,7 +73,7 @@ class MirrorSource:
             ask = mix.next(mirror, trio.current_time())
             if ask is not None:
                 await self._carry_out(work, ask)
-                mix.ended(trio.current_time())
+                mix.ended(ask, trio.current_time())
                 ended()  # a refusal is news, too: it may have been the last hope
                 continue
             work.stop_robbed()
@@ -88,8 +88,11 @@ class MirrorSource:
         try:
             with work.carrying(ask, self._silence_s) as carry:
                 async with self._ranges.open(urls[0], start, stop, size=work.size(ask.kind)) as link:
-                    carry.scope.deadline = math.inf  # the thread keeps the time from here on
-                    await self._take(work, carry, link, stop - start)
+                    if ask.sample:
+                        await self._compare(work, ask, link, start, stop - start)
+                    else:
+                        carry.scope.deadline = math.inf  # the thread keeps the time from here on
+                        await self._take(work, carry, link, stop - start)
             if carry.scope.cancelled_caught and not carry.stopped:
                 raise TransportFault("http.timeout", f"{urls[0]} gave no chunk for {self._silence_s:g} s")
             board.ended(ask, trio.current_time())
@@ -101,6 +104,18 @@ class MirrorSource:
                 board.refused(ask, trio.current_time(), refusal.pause_s)
         except TransportFault as fault:
             board.failed(ask, fault.reason, fault.message, trio.current_time())
+
+    async def _compare(self, work: _Work, ask: Ask, link: Link | WholeBody, start: int, length: int) -> None:
+        """A sample against what is here."""
+        if isinstance(link, Link):
+            given = await link.whole(length)
+            ask.mirror.received += len(given)
+        else:
+            memory = bytearray(length)
+            given = bytes(memory[: link.receive_now(memoryview(memory))])
+            ask.mirror.received += link.fetched
+        known = await trio.to_thread.run_sync(work.store.read, start, length)
+        work.mix.board.compared(ask, given == known)
 
     async def _take(self, work: _Work, carry: _Carry, link: Link | WholeBody, length: int) -> None:
         """Let a thread receive, judge and write the answer, and hear of every batch while it does."""
@@ -216,4 +231,8 @@ def _span(store: ChunkStore, ask: Ask) -> tuple[int, int]:
     if ask.kind is Kind.PARITY:
         return ask.chunks.start * _CHUNK, ask.chunks.stop * _CHUNK
     offset, length = store.chunk_map.grid.span(ask.chunks)
-    return offset + ask.head, offset + length - ask.tail
+    start, stop = offset + ask.head, offset + length - ask.tail
+    if not ask.sample:
+        return start, stop
+    some = limits.MIRROR_SAMPLE_BYTES
+    return (start - some, start) if ask.head else (stop, stop + some)

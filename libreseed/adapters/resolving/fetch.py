@@ -384,7 +384,7 @@ class ContentFetch:
         if self._torrent is None:
             return
         path = self._space.swarm / self._layout.tgz.name
-        for piece in self.plan.pieces.completed_without_session():
+        for piece in self.plan.to_give():
             if piece in self._given:
                 continue  # another task, or a verdict that is under way
             self._given.add(piece)
