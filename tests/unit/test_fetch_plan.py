@@ -410,9 +410,9 @@ def test_latecomer_that_delivers_is_waited_for() -> None:
 # --- single chunks: who refused, and who only gave no answer --------------------------------------------------------
 
 
-def banned_with_everything_else_fetched() -> Simulation:
+def banned_with_everything_else_fetched(patience_s: float = 5) -> Simulation:
     """The only peer gave all but one stretch of pieces, then failed and was banned and may not come back."""
-    swarm = Simulation([])
+    swarm = Simulation([], patience_s=patience_s)
     for piece in [*CHUNKS, *DATA[40:]]:
         swarm.finish(piece)
     swarm.plan.swarm.ban(ONE, swarm.now)
@@ -425,13 +425,15 @@ def banned_with_everything_else_fetched() -> Simulation:
 
 
 def test_address_that_does_not_answer_refuses_nothing() -> None:
-    swarm = banned_with_everything_else_fetched()
-    for _ in range(limits.SALVAGE_ATTEMPTS):
+    swarm = banned_with_everything_else_fetched(patience_s=15)
+    for attempt in range(limits.SALVAGE_ATTEMPTS):
         wants = swarm.plan.decide(swarm.now).salvage
         assert wants
         swarm.plan.salvaged(wants, Salvaged({}, set()), swarm.now)
-        assert swarm.plan.decide(swarm.now).salvage == ()  # not at once
-        swarm.now += limits.FETCH_QUIET_SECONDS
+        pause = limits.FETCH_QUIET_SECONDS * 2**attempt  # whoever is busy gets ever more time
+        swarm.now += pause - TICK
+        assert swarm.plan.decide(swarm.now).salvage == ()
+        swarm.now += TICK
     assert swarm.plan.decide(swarm.now).salvage == ()
     swarm.plan.source_heard(swarm.now)
     assert swarm.plan.decide(swarm.now).salvage == wants  # nothing was written off
