@@ -10,10 +10,13 @@ ROWS: tuple[Reason, ...] = (
     *rows(
         Exit.CONTENT_REJECTED,
         "Run it with LIBRESEED_DEBUG=1 --keep DIR and look there.",
+        "demo.claim",
         "demo.command-failed",
         "demo.daemon",
     ),
     *rows(Exit.NOT_FOUND, "Name a directory that exists.", "demo.directory"),
+    *rows(Exit.CONFIGURATION, "Do what that check's own remedy says.", "doctor.setup"),
+    *rows(Exit.STORAGE, "Do what that check's own remedy says.", "doctor.store"),
     *rows(Exit.NOT_FOUND, "'libreseed list' shows what is installed.", "notfound.installed"),
     *rows(Exit.NOT_FOUND, "'libreseed trust list' shows the pins.", "notfound.pin"),
     *rows(

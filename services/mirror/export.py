@@ -59,6 +59,6 @@ def _command() -> Callable[[argparse.Namespace], Report]:
         lines += [f"removed   {name}" for name in result.removed]
         lines += [f"refused   {name}: {why}" for name, why in result.refused.items()]
         lines.append(f"folder    {arguments.dir}")
-        return Report("\n".join(lines), result.as_json(), result.exit_code)
+        return Report("\n".join(lines), result.as_json(), result.fault)
 
     return run

@@ -21,7 +21,6 @@ from libreseed.adapters.release.release_folder import ReleaseFiles
 from libreseed.dht.records import parse_index
 from libreseed.errors import ContentRejected, LibreSeedError, LocalFault, NotFound
 from libreseed.ids import PackageName
-from libreseed.reasons import Exit
 
 from .copies import Copy, read_note
 from .files import ExportOptions, export_copy, is_exported
@@ -42,7 +41,7 @@ class ExportResult:
     removed: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     size: int = 0
-    exit_code: int = Exit.OK
+    fault: LibreSeedError | None = None  # the first refusal
 
     def as_json(self) -> dict[str, object]:
         """For ``--json``."""
@@ -137,7 +136,7 @@ class Exporter:
 
 def _refuse(result: ExportResult, name: str, error: LibreSeedError) -> None:
     result.refused[name] = f"{error.message} [{error.reason}]"
-    result.exit_code = result.exit_code or error.exit_code
+    result.fault = result.fault or error
 
 
 def _exported(root: Path) -> Iterator[str]:

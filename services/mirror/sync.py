@@ -58,6 +58,6 @@ def _command() -> Callable[[argparse.Namespace], Report]:
         lines = [f"pulled    {counted(len(result.added), 'release')}; {len(result.kept)} were there already"]
         lines += [f"added     {name}" for name in result.added]
         lines += [f"failed    {name}: {why}" for name, why in result.failed.items()]
-        return Report("\n".join(lines), result.as_json(), result.exit_code)
+        return Report("\n".join(lines), result.as_json(), result.fault)
 
     return run

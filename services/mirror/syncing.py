@@ -54,7 +54,7 @@ class SyncResult:
     added: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    exit_code: int = Exit.OK
+    fault: LibreSeedError | None = None  # the first one
 
     def as_json(self) -> dict[str, object]:
         """For ``--json``."""
@@ -85,7 +85,7 @@ class Syncer:
                 if fault.exit_code == Exit.STORAGE and fault.reason != "storage.quota":
                     raise
                 result.failed[str(release)] = f"{fault.message} [{fault.reason}]"
-                result.exit_code = result.exit_code or fault.exit_code
+                result.fault = result.fault or fault
             else:
                 (result.added if added else result.kept).append(str(release))
         return result

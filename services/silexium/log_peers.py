@@ -74,7 +74,7 @@ def _cosign(arguments: argparse.Namespace) -> Report:
         "cosigned": [cosignature.signer.name for cosignature in cosignatures],
         "failed": {name: error.reason for name, error in failed},
     }
-    return Report("\n".join(lines), data, failed[0][1].exit_code if failed else 0)
+    return Report("\n".join(lines), data, failed[0][1] if failed else None)
 
 
 def _ask(site: Site, store: LogStore) -> tuple[CosignOutcome, ...]:

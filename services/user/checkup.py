@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from libreseed.adapters.command.terminal import counted
 from libreseed.errors import LibreSeedError, LocalFault
-from libreseed.reasons import REASONS, Exit
 
 if TYPE_CHECKING:
     from .lookups import Place
@@ -41,17 +40,18 @@ _PYTHONS = ((3, 11), (3, 13))
 _OLDEST_CLOCK = 1_767_225_600  # 2026-01-01, before this program existed
 _NEWEST_CLOCK = 4_102_444_800  # 2100-01-01
 _LITTLE_SPACE = 2**30
+_SETUP = "doctor.setup"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``state`` is ``ok``, ``warn`` or ``fail``; ``exit_code`` what the command ends with if this is the first fail."""
+    """``state`` is ``ok``, ``warn`` or ``fail``; ``reason`` what the command ends with if this is the first fail."""
 
     check: str
     state: str
     says: str
     remedy: str = ""
-    exit_code: int = Exit.OK
+    reason: str = ""
 
 
 def failed(check: str, error: BaseException) -> Finding:
@@ -66,8 +66,7 @@ def failed(check: str, error: BaseException) -> Finding:
         error = from_oserror(error)
     if not isinstance(error, LibreSeedError):
         raise error
-    declared = REASONS[error.reason]
-    return Finding(check, "fail", f"{error.message} [{error.reason}]", declared.remedy, int(declared.exit_code))
+    return Finding(check, "fail", f"{error.message} [{error.reason}]", error.remedy, error.reason)
 
 
 # --- this machine ----------------------------------------------------------------------------------------------------
@@ -101,7 +100,7 @@ def _python() -> Finding:
 
 def _missing(name: str, error: ImportError) -> Finding:
     remedy = "Install LibreSeed's requirements anew, with a Python for which they have wheels."
-    return Finding(name, "fail", f"cannot be loaded: {error}", remedy, int(Exit.CONFIGURATION))
+    return Finding(name, "fail", f"cannot be loaded: {error}", remedy, _SETUP)
 
 
 def _isal() -> Finding:
@@ -118,7 +117,7 @@ def clock(now: float | None = None) -> Finding:
     said = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
     if _OLDEST_CLOCK <= now < _NEWEST_CLOCK:
         return Finding("clock", "ok", said)
-    return Finding("clock", "fail", f"{said} cannot be right", "Set the clock (NTP).", int(Exit.CONFIGURATION))
+    return Finding("clock", "fail", f"{said} cannot be right", "Set the clock (NTP).", _SETUP)
 
 
 # --- what the user has set -------------------------------------------------------------------------------------------
@@ -137,7 +136,7 @@ def store(place: Place) -> list[Finding]:
     there = next(path for path in (place.store, *place.store.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         says = f"{there} cannot be written by this user"
-        return [Finding("store", "fail", says, "Change its mode or name another --store.", int(Exit.STORAGE))]
+        return [Finding("store", "fail", says, "Change its mode or name another --store.", "doctor.store")]
     found = [Finding("store", "ok", f"{place.store}{'' if there == place.store else ' (is made on first use)'}")]
     if there == place.store and stat.S_IMODE(there.stat().st_mode) & 0o022:
         found.append(Finding("store", "warn", "others can write there", f"chmod go-w {there}"))
@@ -160,9 +159,9 @@ def keys(place: Place) -> list[Finding]:
         paths.append(path)
     open_ = [path for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077]
     says = "can be read by others"
-    return [
-        Finding("keys", "fail", f"{path} {says}", f"chmod 600 {path}", int(Exit.CONFIGURATION)) for path in open_
-    ] or [Finding("keys", "ok", f"{len(paths)} private keys found, none is readable by others")]
+    return [Finding("keys", "fail", f"{path} {says}", f"chmod 600 {path}", _SETUP) for path in open_] or [
+        Finding("keys", "ok", f"{len(paths)} private keys found, none is readable by others")
+    ]
 
 
 def trust(place: Place) -> Finding:
@@ -170,9 +169,7 @@ def trust(place: Place) -> Finding:
     path = place.store / "trust.json"
     pins = sum(map(len, place.pins.values())) + sum(map(len, place.policy.publishers.values()))
     if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o022:
-        return Finding(
-            "trust", "fail", f"others can write {path}", f"chmod go-w {path}, and look at it", int(Exit.CONFIGURATION)
-        )
+        return Finding("trust", "fail", f"others can write {path}", f"chmod go-w {path}, and look at it", _SETUP)
     if pins:
         return Finding("trust", "ok", f"{pins} publisher keys are believed")
     return Finding("trust", "warn", "nobody is believed yet", "libreseed trust add NAME KEY, or --publisher")
@@ -189,8 +186,8 @@ def silexium(place: Place) -> Finding:
     return Finding("Silexium", "ok", f"{named}: proofs {demand}, {len(place.policy.sources)} sources for them")
 
 
-def _demanded(place: Place) -> int:
-    return int(Exit.OK if place.policy.silexium_waivable else Exit.CONFIGURATION)
+def _demanded(place: Place) -> str:
+    return "" if place.policy.silexium_waivable else _SETUP
 
 
 # --- the network -----------------------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from libreseed.adapters.command.console import CommandParser, Report, add_json_flag, add_version_flag, run_command
-from libreseed.errors import NotFound, UsageFault
-from libreseed.reasons import Exit
+from libreseed.adapters.command.terminal import counted
+from libreseed.errors import ContentRejected, NotFound, UsageFault
 
 from .doctor import add_parser as add_doctor
 from .search import add_parser as add_search
@@ -127,8 +127,10 @@ def _verdict(story: Story) -> Report:
     broken = story.broken
     text = f"\n{len(claims) - len(broken)} of {len(claims)} claims hold."
     text += "".join(f"\nNOT SO: {claim.act}: {claim.text}" for claim in broken)
-    exit_code = Exit.CONTENT_REJECTED if broken else Exit.OK
-    return Report(text, {"claims": claims, "facts": story.facts}, exit_code)
+    fault = None
+    if broken:
+        fault = ContentRejected("demo.claim", f"{counted(len(broken), 'claim')} did not hold: {broken[0].text}")
+    return Report(text, {"claims": claims, "facts": story.facts}, fault)
 
 
 # --- installed packages --------------------------------------------------------------------------------------------

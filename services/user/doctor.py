@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from libreseed.adapters.command.console import CommandParser, Report
 from libreseed.errors import LibreSeedError
-from libreseed.reasons import Exit
 
 from .lookups import Place, add_flags, read_place
 
@@ -47,11 +46,12 @@ def _doctor(args: argparse.Namespace) -> Report:
     else:
         findings += _about(place, args.offline)
     failures = [finding for finding in findings if finding.state == "fail"]
-    exit_code = failures[0].exit_code if failures else int(Exit.OK)
+    first = next(iter(failures), None)
+    fault = None if first is None else LibreSeedError(first.reason, f"{first.check}: {first.says}")
     rows = [
         {"check": one.check, "state": one.state, "says": one.says, "remedy": one.remedy or None} for one in findings
     ]
-    return Report("\n".join(map(_line, findings)), {"checks": rows}, exit_code)
+    return Report("\n".join(map(_line, findings)), {"checks": rows}, fault)
 
 
 def _about(place: Place, offline: bool) -> list[Finding]:

@@ -7,6 +7,7 @@ considered. The old version stays installed. docs/specification/commands.md, "li
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from libreseed.adapters.command.console import CommandParser, Report
-from libreseed.errors import NotFound, UsageFault
+from libreseed.errors import LibreSeedError, NotFound, UsageFault
 from libreseed.reasons import Exit
 
 from .lookups import Place, add_flags, dht_client, offers_about, read_place
@@ -100,13 +101,14 @@ def _update(args: argparse.Namespace) -> Report:
     place = read_place(args)
     there = candidates(installed(Store(place.store)), [parse_name(name) for name in args.names])
     known = trio.run(_look_up, there, place, args.pre) if there else []
-    rows, worst = [], int(Exit.OK)
+    rows, first = [], None
     for one in known:
-        code = _resolve(one, args, place) if one.is_newer and not args.dry_run else None
-        worst = worst or code or 0
-        rows.append(_row(one, code))
+        tried = one.is_newer and not args.dry_run
+        fault = _resolve(one, args, place) if tried else None
+        first = first or fault
+        rows.append(_row(one, tried, fault))
     text = "\n".join(_line(row) for row in rows) or "nothing is installed"
-    return Report(text, {"updates": rows}, worst)
+    return Report(text, {"updates": rows}, first)
 
 
 async def _look_up(there: Sequence[Candidate], place: Place, pre: bool) -> list[Candidate]:
@@ -120,10 +122,17 @@ async def _look_up(there: Sequence[Candidate], place: Place, pre: bool) -> list[
     return known
 
 
-def _resolve(one: Candidate, args: argparse.Namespace, place: Place) -> int:
-    """Run the resolver, whose judgement it all is; its messages go to stderr. Returns its exit code."""
+def _resolve(one: Candidate, args: argparse.Namespace, place: Place) -> LibreSeedError | None:
+    """Run the resolver, whose judgement it all is; its messages go to stderr. Returns what it ended with."""
     line = resolver_line(one, args, place)
-    return subprocess.run(line, stdout=subprocess.DEVNULL, check=False).returncode
+    done = subprocess.run(line, stdout=subprocess.PIPE, check=False)
+    if done.returncode == Exit.OK:
+        return None
+    try:
+        told = json.loads(done.stdout)
+        return LibreSeedError(told["reason"], told["message"], step=told["step"])
+    except (ValueError, TypeError, KeyError):
+        return LibreSeedError("bug", f"the resolver ended with {done.returncode} and said nothing")
 
 
 def resolver_line(one: Candidate, args: argparse.Namespace, place: Place) -> list[str]:
@@ -140,10 +149,10 @@ def resolver_line(one: Candidate, args: argparse.Namespace, place: Place) -> lis
         line.append("--no-silexium")
     if args.json:
         line.append("--quiet")
-    return line
+    return [*line, "--json"]
 
 
-def _row(one: Candidate, code: int | None) -> dict[str, object]:
+def _row(one: Candidate, tried: bool, fault: LibreSeedError | None) -> dict[str, object]:
     return {
         "name": str(one.name),
         "place": str(one.parent),
@@ -151,8 +160,9 @@ def _row(one: Candidate, code: int | None) -> dict[str, object]:
         "installed": str(one.installed),
         "newest": None if one.newest is None else str(one.newest),
         "newer": one.is_newer,
-        "updated": code == 0,
-        "exit": code,
+        "updated": tried and fault is None,
+        "exit": None if not tried else Exit.OK if fault is None else fault.exit_code,
+        "reason": None if fault is None else fault.reason,
     }
 
 

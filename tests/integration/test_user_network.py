@@ -89,7 +89,9 @@ async def test_update_installs_what_is_newer_and_keeps_the_old_version(
         row = answer["updates"][0]  # type: ignore[index]
         assert (code, row["newest"], row["newer"], row["updated"]) == (0, "1.1.0", True, False)
         code, answer = await call(capsys, "update", "--no-silexium", *flags)
-        assert (code, answer["updates"][0]["exit"]) == (10, 10)  # type: ignore[index]  # nobody is pinned, and nobody else is known
+        row = answer["updates"][0]  # type: ignore[index]
+        assert (code, row["exit"]) == (10, 10)  # nobody is pinned, and nobody else is known
+        assert answer["ok"] is False and answer["reason"] == row["reason"] and answer["exit"] == 10
         TrustStore(it.store).add(RELEASE.name, KEY.public)
         code, answer = await call(capsys, "update", "sample", "--no-silexium", *flags)
         assert (code, answer["updates"][0]["updated"]) == (0, True)  # type: ignore[index]

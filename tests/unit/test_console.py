@@ -60,6 +60,25 @@ def test_a_report_as_text_and_as_json(capsys: pytest.CaptureFixture[str]) -> Non
     assert err == ""
 
 
+def test_a_report_of_a_part_of_the_work_has_a_failures_members_and_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    def body(_: argparse.Namespace) -> Report:
+        return Report("added one", {"added": ["a"], "refused": {"b": "gone"}}, NotFound("notfound.file", "b: gone"))
+
+    assert _run(body) == 10
+    assert capsys.readouterr() == ("added one\n", "")
+    assert _run(body, "--json") == 10
+    assert json.loads(capsys.readouterr().out) == {
+        "ok": False,
+        "reason": "notfound.file",
+        "exit": 10,
+        "step": None,
+        "message": "b: gone",
+        "remedy": "Check the path.",
+        "added": ["a"],
+        "refused": {"b": "gone"},
+    }
+
+
 def test_a_declared_fault_is_one_line_and_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     body = _raising(NotFound("notfound.file", "no such file: x"))
     assert _run(body) == 10

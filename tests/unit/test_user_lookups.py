@@ -150,10 +150,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def doctor(capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, list[str]]]:
     code = main(["doctor", "--offline", "--json"])
+    told = json.loads(capsys.readouterr().out)
     states: dict[str, list[str]] = {}
-    for row in json.loads(capsys.readouterr().out)["checks"]:
+    for row in told["checks"]:
         states.setdefault(row["check"], []).append(row["state"])
         assert row["state"] == "ok" or row["remedy"]
+    assert told["ok"] == (code == 0) and told.get("exit", 0) == code
+    assert code == 0 or (told["reason"] and told["message"] and told["remedy"])
     return code, states
 
 

@@ -46,11 +46,20 @@ _EXAMPLES = "examples:\n"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a command found: ``text`` for a person, ``data`` for ``--json`` (``"ok": true`` is added)."""
+    """What a command found: ``text`` for a person, ``data`` for ``--json`` (``"ok": true`` is added).
+
+    ``fault`` is for a command that did a part of its work: the first thing that failed. It decides the exit code, and
+    its members stand before ``data``, as in every other failure.
+    """
 
     text: str
     data: Mapping[str, object] = field(default_factory=dict)
-    exit_code: int = Exit.OK
+    fault: LibreSeedError | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """The process exit code."""
+        return Exit.OK if self.fault is None else self.fault.exit_code
 
 
 class _Layout(argparse.RawDescriptionHelpFormatter):
@@ -154,7 +163,8 @@ def _print(report: Report | None, as_json: bool) -> int:
     if report is None:
         return Exit.OK
     if as_json:
-        text = json.dumps({"ok": report.exit_code == Exit.OK, **report.data}, ensure_ascii=True)
+        outcome = {"ok": True} if report.fault is None else report.fault.as_json()
+        text = json.dumps({**outcome, **report.data}, ensure_ascii=True)
     else:
         text = "\n".join(harmless(line) for line in report.text.splitlines())
     write_stdout(text)

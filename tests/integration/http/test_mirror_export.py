@@ -127,6 +127,8 @@ def test_what_is_damaged_is_healed_and_what_is_forged_is_refused(
     assert export(tmp_path / "www", tmp_path / "store", "--json") == 20
     result = json.loads(capsys.readouterr().out)
     assert result["added"] == ["hello@1.0.0"] and "minimal." in result["refused"]["forged@1.0.0"]
+    assert (result["ok"], result["exit"]) == (False, 20) and result["reason"].startswith("minimal.")
+    assert result["message"] and result["remedy"] and result["step"] is None
     assert (tmp_path / "www/seed/hello@1.0.0/hello@1.0.0.tgz").read_bytes() == whole
     assert not [path for path in (tmp_path / "www").rglob("*") if "forged" in path.name]
 

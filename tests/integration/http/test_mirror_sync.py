@@ -98,6 +98,7 @@ def test_another_release_under_a_held_name_is_refused(tmp_path: Path, capsys: py
         until(lambda: ": whole" in source.text())
         code, result = sync(tmp_path / "mine", "--from", source.url, "--any-publisher", capsys=capsys)
     assert code == 20 and "mirror.other-release" in str(result["failed"])
+    assert (result["ok"], result["reason"], result["exit"]) == (False, "mirror.other-release", 20)
     assert mine.tgz.read_bytes() == before
 
 
