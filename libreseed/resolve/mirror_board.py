@@ -71,6 +71,7 @@ class MirrorBoard:
         self.pools = {Kind.DATA: bytearray(sizes[0]), Kind.PARITY: bytearray(sizes[1])}
         self.wasted = 0  # bytes that did not verify, or that were here already
         self._most = min(max(2 * limits.MIRROR_FIRST_CHUNKS, sizes[0] // 128), limits.MIRROR_ASK_CHUNKS)
+        self._most_alone = max(limits.MIRROR_ASK_CHUNKS, min(sizes[0] // 16, limits.MIRROR_ASK_ALONE_CHUNKS))
         self._budget = int(sizes[0] * limits.CHUNK_BYTES * limits.MIRROR_WASTE_SHARE)
         self._alike: set[tuple[str, int]] = set()  # data chunks of which a mirror's sample was right
         self._lacks: dict[tuple[str, Kind], bytearray] = {}
@@ -236,20 +237,26 @@ class MirrorBoard:
         return widest[len(widest) // 2 :][:1]
 
     def _length(self, mirror: MirrorScore, waiting: int) -> int:
-        """Chunks to ask for: no more than a fair share of what waits, so that all end at about the same time."""
+        """Chunks to ask for: no more than a fair share of what waits, so that all end at about the same time.
+
+        But not so few that asking takes longer than fetching.
+        """
         places = sum(self._connections(one) for one in self.mirrors if one.alive)
-        return max(1, min(mirror.window, max(limits.MIRROR_FIRST_CHUNKS, -(-waiting // (2 * max(1, places))))))
+        fair = -(-waiting // (2 * max(1, places)))
+        quick = int(mirror.rate * limits.MIRROR_QUICK_SECONDS) // limits.CHUNK_BYTES
+        return max(1, min(mirror.window, max(limits.MIRROR_FIRST_CHUNKS, quick, fair)))
 
     def _ask_most(self, mirror: MirrorScore) -> int:
         half_second = int(mirror.rate / 2) // limits.CHUNK_BYTES
-        most = limits.MIRROR_ASK_CHUNKS if self._alone else self._most
+        most = self._most_alone if self._alone else self._most
         return min(most, max(2 * limits.MIRROR_FIRST_CHUNKS, half_second))
 
     def _connections(self, mirror: MirrorScore) -> int:
-        """One until it has proven itself, that a liar does not lie many times at once; few where others help."""
+        """One until it has proven itself, that a liar does not lie many times at once; few where others help, or where
+        few bring what this machine can take."""
         if not mirror.proven or not mirror.clean:
             return 1
-        return limits.MIRROR_CONNECTIONS if self._alone else limits.MIRROR_CONNECTIONS // 2
+        return limits.MIRROR_CONNECTIONS if self._alone and not mirror.fast else limits.MIRROR_CONNECTIONS // 2
 
     @property
     def wasteful(self) -> bool:

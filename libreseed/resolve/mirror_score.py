@@ -23,9 +23,9 @@ _FOR_GOOD = frozenset({"http.certificate", "http.encoding", "http.redirect", "ht
 class MirrorScore:
     """``good`` and ``bad`` count chunks, ``received`` bytes of bodies, ``window`` is how many chunks to ask for.
 
-    ``rate`` are bytes per second within one request (0: not known yet), ``trust`` is the share of what came lately that
-    was right, ``misses`` how many chunks in a row were not. ``reason`` is "" until the mirror is dropped;
-    ``why`` is for people.
+    ``rate`` are bytes per second within one request (0: not known yet), ``fast`` says that another connection would
+    bring no more than it costs, ``trust`` is the share of what came lately that was right, ``misses`` how many chunks
+    in a row were not. ``reason`` is "" until the mirror is dropped; ``why`` is for people.
     """
 
     url: str
@@ -35,6 +35,7 @@ class MirrorScore:
     received: int = 0
     window: int = limits.MIRROR_FIRST_CHUNKS
     rate: float = 0.0
+    fast: bool = False
     trust: float = 0.5
     holds: float = 1.0
     misses: int = 0
@@ -100,7 +101,8 @@ class MirrorScore:
             self.window = max(1, self.window // 2 if good > bad else 1)
         elif good:
             self._measure(good * limits.CHUNK_BYTES, seconds)
-            self.window = max(1, min(self.window * 2, most))
+            growth = 4 if seconds < limits.MIRROR_QUICK_SECONDS else 2
+            self.window = max(1, min(self.window * growth, most))
 
     def lacked(self, kind: Kind, chunks: int, now: float, pause_s: float) -> None:
         """It answered that it cannot give these (404, 416, 503, ...), asking for ``pause_s`` of rest maybe."""
@@ -150,3 +152,4 @@ class MirrorScore:
     def _measure(self, count: int, seconds: float) -> None:
         rate = count / max(seconds, 1e-6)
         self.rate = rate if not self.rate else 0.7 * self.rate + 0.3 * rate
+        self.fast = count > (seconds - limits.MIRROR_QUICK_SECONDS) * limits.MIRROR_FAST_RATE

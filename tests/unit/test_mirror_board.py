@@ -61,7 +61,7 @@ def run(board: MirrorBoard, holdings: list[set[int]], missing: set[int]) -> int:
 
 
 def test_requests_grow_while_everything_verifies_and_never_overlap() -> None:
-    board = board_of(1, 4000)
+    board = board_of(1, 40_000)
     lengths, seen = [], set[int]()
     for now in range(12):
         ask = board.next(board.mirrors[0], float(now))

@@ -16,10 +16,11 @@ from libreseed.adapters.mirrors.link import Link
 from libreseed.adapters.mirrors.whole import WholeBody
 from libreseed.errors import TransportFault
 
-__all__ = ["Pump"]
+__all__ = ["BATCH_BYTES", "Pump"]
 
 _CHUNK = limits.CHUNK_BYTES
 _BATCH_CHUNKS = 410  # about 2 MiB: what is judged at once at most
+BATCH_BYTES = _BATCH_CHUNKS * _CHUNK
 _BATCH_LEAST = 4
 _PAUSE_S = 0.02  # without a byte, after which what is here is judged
 
@@ -31,11 +32,20 @@ class Pump:
     """Carries the chunks ``chunks`` (``length`` bytes) of the answer on ``link``.
 
     It is judged in so many ``portions`` at least, so that the rest of one that comes wrong need not be read.
-    ``judge`` hashes and writes a run of chunks; ``tell`` hears what it found. Both are called in the thread.
+    ``memory``, ``BATCH_BYTES`` long, is not touched by anybody else until :meth:`run` is through. ``judge`` hashes and
+    writes a run of chunks; ``tell`` hears what it found. Both are called in the thread.
     """
 
     def __init__(
-        self, link: Link | WholeBody | Framed, chunks: range, length: int, *, portions: int, judge: Judge, tell: Tell
+        self,
+        link: Link | WholeBody | Framed,
+        chunks: range,
+        length: int,
+        memory: memoryview,
+        *,
+        portions: int,
+        judge: Judge,
+        tell: Tell,
     ) -> None:
         self.received = 0
         self.ended = False  # set by the trio thread once :meth:`run` is through
@@ -45,7 +55,7 @@ class Pump:
         self._judge = judge
         self._tell = tell
         size = min(_BATCH_CHUNKS, max(_BATCH_LEAST, len(chunks) // portions)) * _CHUNK
-        self._memory = memoryview(bytearray(min(size, length)))
+        self._memory = memory[: min(size, length)]
         self._filled = 0
         self._stopped = False
 

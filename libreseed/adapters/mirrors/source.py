@@ -18,7 +18,7 @@ from libreseed import limits
 from libreseed.adapters.chunks.chunk_store import ChunkStore
 from libreseed.adapters.mirrors.framed import Framed
 from libreseed.adapters.mirrors.link import Link
-from libreseed.adapters.mirrors.pump import Pump
+from libreseed.adapters.mirrors.pump import BATCH_BYTES, Pump
 from libreseed.adapters.mirrors.ranges import RangeRefused, Ranges
 from libreseed.adapters.mirrors.sites import Site
 from libreseed.adapters.mirrors.whole import WholeBody
@@ -45,6 +45,7 @@ class MirrorSource:
         self._ranges = ranges
         self._silence_s = silence_s
         self._threads = trio.CapacityLimiter(limits.MIRROR_THREADS)
+        self._memories: list[memoryview] = []  # free ones: a new one costs about what it costs to fill it
         self._news = trio.Event()
 
     async def run(self, mix: SourceMix, store: ChunkStore, deliver: Deliver, ended: Callable[[], None]) -> None:
@@ -130,7 +131,8 @@ class MirrorSource:
 
         body = await self._framed(work, ask, link, length)
         portions = 2 if ask.mirror.clean and ask.mirror.good > limits.MIRROR_TRIED_CHUNKS else 4
-        pump = Pump(body, ask.chunks, ask.head + length + ask.tail, portions=portions, judge=judge, tell=tell)
+        memory = self._memories.pop() if self._memories else memoryview(bytearray(BATCH_BYTES))
+        pump = Pump(body, ask.chunks, ask.head + length + ask.tail, memory, portions=portions, judge=judge, tell=tell)
         fault: TransportFault | None = None
         async with trio.open_nursery() as nursery, send:
             nursery.start_soon(self._hear, work, carry, receive)
@@ -145,6 +147,7 @@ class MirrorSource:
                         pump.ended = True
                         guard.cancel()
             finally:
+                self._memories.append(memory)
                 came = pump.received - (body.added if isinstance(body, Framed) else 0)
                 ask.mirror.received += link.fetched if isinstance(link, WholeBody) else came
         if fault is not None:
