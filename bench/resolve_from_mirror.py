@@ -1,11 +1,13 @@
 """Resolve from one mirror beside curl, from the same server, in alternating rounds.
 
-usage: resolve_from_mirror.py [--mb 256] [--runs 5] [--server nginx|mirror] [--tls]
+usage: resolve_from_mirror.py [--mb 256] [--runs 5] [--server nginx|mirror] [--tls] [--line MBIT]
 
 curl writes the .tgz to a file and verifies nothing. The resolver starts cold: empty store, no DHT, the publisher's key;
 every chunk and signature and the whole SHA-256 are verified. Three of its times are shown: steps 1 to 7 as its report
 says (the .tgz is on the disk and verified), the same with the start of the process, and the whole with extraction. The
 page cache is warm for all; everything is written below one folder, by default in /dev/shm so that no disk is measured.
+Without ``--line`` the bytes come as fast as memory gives them, and what is compared is processor time; with it, both
+share a loopback of a network namespace of its own (unshare, ip, tc) that carries so many Mbit/s.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import json
 import os
 import shutil
 import socket
+import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,6 +29,7 @@ from pathlib import Path
 import harness
 
 _HOST = "127.0.0.41"
+_CURL, _REPORTED, _STARTED = "curl -o file", "resolve, steps 1-7 as reported", "resolve, process start to step 7"
 _NGINX = """\
 {user}daemon off; worker_processes 1; pid {work}/nginx.pid; error_log {work}/error.log;
 events {{ worker_connections 256; }}
@@ -104,7 +109,7 @@ class Scene:
     def curl(self) -> None:
         out = self.work / "curl.out"
         line = ["curl", "-sf", "-o", out, f"{self.url}/seed/{self.release.name}/{self.release.name}.tgz"]
-        self.note("curl -o file", harness.timed([*line, *(["--cacert", self.ca] if self.ca else [])]).wall)
+        self.note(_CURL, harness.timed([*line, *(["--cacert", self.ca] if self.ca else [])]).wall)
         out.unlink()
 
     def resolve(self) -> None:
@@ -128,10 +133,29 @@ class Scene:
             raise SystemExit(f"resolve: exit {done.returncode}: {done.stderr.decode()[-600:]} {out.read_text()[-600:]}")
         steps = {int(step["step"]): float(step["seconds"]) for step in json.loads(out.read_text())["steps"]}
         late = sum(seconds for step, seconds in steps.items() if step > 7)
-        self.note("resolve, steps 1-7 as reported", sum(steps.values()) - late)
-        self.note("resolve, process start to step 7", wall - late)
+        self.note(_REPORTED, sum(steps.values()) - late)
+        self.note(_STARTED, wall - late)
         self.note("resolve, all steps", wall)
         shutil.rmtree(store)
+
+
+def enter_line(mbit: int) -> None:
+    """Begin anew in a network of its own, whose loopback carries ``mbit`` Mbit/s."""
+    shaped = f"tc qdisc add dev lo root tbf rate {mbit}mbit burst 256kb latency 200ms"
+    line = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    line += ["sh", "-ec", f'ip link set lo up; {shaped}; exec "$@"', "sh", sys.executable, *sys.argv, "--on-line"]
+    os.execvp(line[0], line)
+
+
+def report(scene: Scene, title: str) -> None:
+    print(f"\n{title}")
+    print("  contender                                        min     median   max       ratio to curl's time")
+    harness.show(scene.rows, _CURL)
+    for name in (_REPORTED, _STARTED):
+        speeds = [curl / mine for curl, mine in zip(scene.rows[_CURL], scene.rows[name], strict=True)]
+        middle = statistics.median(speeds)
+        print(f"  speed of {name[9:]} against curl's: {middle:.2f}  [{min(speeds):.2f} .. {max(speeds):.2f}]")
+    print(f"  load average now: {os.getloadavg()[0]:.1f}")
 
 
 def main() -> None:
@@ -141,7 +165,11 @@ def main() -> None:
     parser.add_argument("--server", choices=("nginx", "mirror"), default="nginx")
     parser.add_argument("--tls", action="store_true")
     parser.add_argument("--work", type=Path, default=Path("/dev/shm"), help="where everything is written")
+    parser.add_argument("--line", type=int, metavar="MBIT", help="what the network carries; default: no bound")
+    parser.add_argument("--on-line", action="store_true", help=argparse.SUPPRESS)
     choice = parser.parse_args()
+    if choice.line and not choice.on_line:
+        enter_line(choice.line)
     with tempfile.TemporaryDirectory(prefix="libreseed-bench-", dir=choice.work) as folder:
         work = Path(folder)
         tree = harness.make_tree(work / "tree", choice.mb * 1_000_000, compressible=False)
@@ -156,13 +184,8 @@ def main() -> None:
                 if run == 0:
                     scene.rows.clear()
             size = (release / f"{release.name}.tgz").stat().st_size
-            print(f"\n{size / 1e6:.0f} MB from {choice.server}{' over TLS' if tls else ''}, {choice.runs} rounds")
-            print("  contender                                        min     median   max       ratio to curl's time")
-            harness.show(scene.rows, "curl -o file")
-            done = scene.rows["resolve, steps 1-7 as reported"]
-            speeds = sorted(curl / mine for curl, mine in zip(scene.rows["curl -o file"], done, strict=True))
-            middle = speeds[len(speeds) // 2]
-            print(f"  speed of steps 1-7 against curl's: {middle:.2f}  [{speeds[0]:.2f} .. {speeds[-1]:.2f}]")
+            way = f"{' over TLS' if tls else ''}{f', a line of {choice.line} Mbit/s' if choice.line else ''}"
+            report(scene, f"{size / 1e6:.0f} MB from {choice.server}{way}, {choice.runs} rounds")
 
 
 if __name__ == "__main__":
