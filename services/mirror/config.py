@@ -89,7 +89,7 @@ class MirrorConfig:
             max_body=0,
             head_seconds=self.head_timeout,
             stall_seconds=self.stall_timeout,
-            rate=Rate(self.request_rate, self.request_burst) if self.request_rate else None,
+            rate=Rate(self.request_rate, self.request_burst, local_free=True) if self.request_rate else None,
             trusted_proxies=frozenset(self.trusted_proxy),
         )
 

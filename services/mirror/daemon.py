@@ -57,7 +57,7 @@ async def _serve(config: MirrorConfig) -> None:
     library = Library(config.store, rules, rescan=config.rescan_interval, patience=config.patience)
     tls = ServerTls(config.cert, config.key) if config.cert and config.key else None
     trusted = frozenset(config.trusted_proxy)
-    connections = Connections(config.connections, config.connections_per_client, trusted)
+    connections = Connections(config.connections, config.connections_per_client, trusted, local_free=True)
     scrubber = Scrubber(library, interval=config.scrub_interval, rate=config.scrub_rate)
     tally = Tally()
     gauges = Gauges(library, scrubber, tally, connections)

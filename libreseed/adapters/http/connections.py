@@ -87,7 +87,8 @@ class Connection:
 class Connections:
     """At most ``most`` connections, at most ``per_client`` of one client.
 
-    None of ``trusted`` is counted by client, and with ``local_free`` no loopback address is.
+    None of ``trusted`` is counted by client. With ``local_free`` a loopback address may have half of the house: a proxy
+    or a bench needs many, and yet one program that hangs keeps no other out.
     """
 
     def __init__(
@@ -95,8 +96,8 @@ class Connections:
     ) -> None:
         self._most = most
         self._per_client = per_client
+        self._per_local = max(per_client, most // 2) if local_free else per_client
         self._trusted = trusted
-        self._local_free = local_free
         self._open: dict[tuple[Address, Address | None], Connection] = {}
         self._idle: OrderedDict[tuple[Address, Address | None], Connection] = OrderedDict()  # idle longest first
         self._by_client: Counter[str] = Counter()
@@ -113,8 +114,8 @@ class Connections:
 
     def admit(self, connection: Connection) -> bool:
         """Take the connection in, at the cost of an idle one if need be; False when there is no room for it."""
-        crowded = self._by_client[connection.client] >= self._per_client
-        if crowded and not self._is_free(connection.peer[0]) and not self._evict(connection.client):
+        crowded = self._by_client[connection.client] >= self._share(connection.peer[0])
+        if crowded and not self._evict(connection.client):
             self.refused += 1
             return False
         if len(self._open) >= self._most and not self._evict(None):
@@ -158,8 +159,10 @@ class Connections:
         """End the connection that has been idle longest; False when none is idle."""
         return self._evict(None)
 
-    def _is_free(self, address: str) -> bool:
-        return address in self._trusted or (self._local_free and is_local(address))
+    def _share(self, address: str) -> int:
+        if address in self._trusted:
+            return self._most
+        return self._per_local if is_local(address) else self._per_client
 
     def _evict(self, client: str | None) -> bool:
         for connection in self._idle.values():
