@@ -159,7 +159,8 @@ def _report(built: BuiltRelease, tree: Tree, final: Path | None) -> Report:
         f"rebuild    tarHash {built.archive.tar_hash}, zlib-ng {built.archive.zlib_ng}",
     ]
     if tree.empty_folders:
-        lines.append(f"left out   {len(tree.empty_folders)} empty folders, the first is {tree.empty_folders[0]}/")
+        empty, more = tree.empty_folders, ", ..." if len(tree.empty_folders) > 1 else ""
+        lines.append(f"left out   {counted(len(empty), 'empty folder')}: {empty[0]}/{more}")
     if tree.ignored:
-        lines.append(f"ignored    {len(tree.ignored)} names, as .libreseedignore says")
+        lines.append(f"ignored    {counted(len(tree.ignored), 'name')}, as .libreseedignore says")
     return Report("\n".join(lines), data)

@@ -6,6 +6,7 @@ It composes and times; every judgement is the engine's, every wish the fetch pla
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -36,7 +37,15 @@ from .marking import at_step, directories, marked
 from .mirror_options import MirrorOptions
 from .network import DhtFactory, Network, default_dht, load_without_swarm
 from .outcome import Outcome, Steps
-from .proofs import ProofOptions, collect_proofs, proven_before, require_no_conflict, require_places, still_proven
+from .proofs import (
+    ProofOptions,
+    collect_proofs,
+    proven_before,
+    require_bundle,
+    require_no_conflict,
+    require_places,
+    still_proven,
+)
 
 if TYPE_CHECKING:
     from libreseed.adapters.silexium.proof_collector import Proven
@@ -138,6 +147,7 @@ class _Run:
     # --- step 1 ------------------------------------------------------------------------------------------------------
     def _begin(self) -> None:
         request, store = self.options.request, self.store
+        require_bundle(self.options.proofs)
         self.basis = trusted_publishers(request, self.options.policy.publishers, TrustStore(store.root).pins())
         floors = store.floors(self.release, self.basis.keys if self.basis else ())
         self.resolution.begin(self.basis, floors)
@@ -203,7 +213,7 @@ class _Run:
 
         A crash came between the two, or it was installed without proofs. Anything else in its place is refused.
         """
-        if not self.final.exists():
+        if not os.path.lexists(self.final):
             return False
         try:
             await trio.to_thread.run_sync(_check_tree, self.final, self.resolution.minimal)

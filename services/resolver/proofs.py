@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from libreseed.adapters.silexium.proof_source import ProofSource
     from libreseed.silexium.trust_policy import SilexiumPolicy
 
-__all__ = ["ProofOptions", "collect_proofs", "proven_before", "require_no_conflict", "require_places", "still_proven"]
+__all__ = [
+    "ProofOptions",
+    "collect_proofs",
+    "proven_before",
+    "require_bundle",
+    "require_no_conflict",
+    "require_places",
+    "still_proven",
+]
 
 
 def _now() -> int:
@@ -114,20 +122,23 @@ def require_no_conflict(receipt: Receipt, policy: Policy, store: Store) -> None:
         raise ProofRejected("silexium.fork", message, step=10)
 
 
+def require_bundle(options: ProofOptions) -> None:
+    """Say first of all that the file which was named is missing, whatever else would be; raises NotFound."""
+    if options.bundle is not None and not options.bundle.is_file():
+        raise NotFound("notfound.file", f"--bundle: there is no file {options.bundle}")
+
+
 def require_places(options: ProofOptions, request: Request) -> None:
-    """Say what could only fail later: no place to ask, none that may be asked, a bundle that is not there.
+    """Say what could only fail later: no place to ask, none that may be asked.
 
     Raises ``silexium.unavailable`` with the ways out, ``usage``, NotFound.
     """
     from libreseed.adapters.silexium.proof_source import is_url
 
     folders = [named for named in options.sources if not is_url(named)]
-    if options.bundle is not None:
-        if not options.bundle.is_file():
-            raise NotFound("notfound.file", f"--bundle: there is no file {options.bundle}")
-    elif request.offline and not folders:
+    if options.bundle is None and request.offline and not folders:
         raise unavailable("Silexium proofs are required, and offline nobody can be asked: --bundle is missing")
-    elif not options.sources:
+    if options.bundle is None and not options.sources:
         raise unavailable("Silexium proofs are required, and nothing says where to get them")
     for folder in folders:
         if not Path(folder).expanduser().is_dir():

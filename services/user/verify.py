@@ -7,8 +7,9 @@ told. docs/specification/commands.md, "libreseed verify".
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,10 +87,12 @@ def _bundle(args: argparse.Namespace) -> Report:
     from libreseed.silexium.release_manifest import parse_release_manifest
     from libreseed.silexium.verification import ReleaseVerification
 
+    data = read_bounded(args.bundle, limits.BUNDLE_BYTES)  # first: a missing file is that, whatever else is missing
     demands, policy, headers = _policy(args)
-    data = read_bounded(args.bundle, limits.BUNDLE_BYTES)
-    bundle = parse_bundle(data)
-    release = parse_release(args.release) if args.release else parse_release_manifest(bundle.manifest).release
+    with _noting():
+        bundle = parse_bundle(data)
+    with _noting("10.1"):
+        release = parse_release(args.release) if args.release else parse_release_manifest(bundle.manifest).release
     verification = ReleaseVerification(policy, release, now=int(time.time()))
     try:
         verification = _documents(args, verification, bundle, headers)
@@ -103,6 +106,18 @@ def _bundle(args: argparse.Namespace) -> Report:
             error.details = (*check_lines(error.evidence["checks"]), *error.details)
         raise
     return _told(args, release, verification)
+
+
+@contextlib.contextmanager
+def _noting(check: str | None = None) -> Iterator[None]:
+    """Say of what is refused before there is a release to verify where a resolver would have refused it."""
+    try:
+        yield
+    except ProofRejected as error:
+        if check is not None:
+            error.evidence = {**error.evidence, "check": check}
+        error.at_step(10)
+        raise
 
 
 def _documents(

@@ -85,9 +85,13 @@ async def test_what_is_wrong_with_each_mirror_is_said(tmp_path: Path, sample: Sa
         (["--mirror", "https://user:secret@example.org"], (2, "usage")),
         (["--mirror", "https://example.org/?a=b"], (2, "usage")),
         ([flag for n in range(17) for flag in ("--mirror", f"http://127.0.0.1:{9000 + n}")], (2, "usage")),
-        (["--mirror", "https://127.0.0.1:9", "--ca-file", "/nowhere/ca.pem", "--bootstrap", "none"], (3, "http.ca")),
+        (
+            ["--mirror", "https://127.0.0.1:9", "--ca-file", "/nowhere/ca.pem", "--bootstrap", "none"],
+            (10, "notfound.file"),
+        ),
+        (["--mirror", "https://127.0.0.1:9", "--ca-file", os.devnull, "--bootstrap", "none"], (3, "http.ca")),
     ],
-    ids=["password", "query", "too-many", "ca-file"],
+    ids=["password", "query", "too-many", "no-ca-file", "empty-ca-file"],
 )
 async def test_bad_settings_are_said_before_anything_is_asked(
     tmp_path: Path, flags: list[str], reason: tuple[int, str]

@@ -85,8 +85,8 @@ def test_the_report_for_people(place: Path, capsys: pytest.CaptureFixture[str]) 
     assert _build(place) == 0
     out, err = capsys.readouterr()
     assert "release    hello@1.0.0" in out
-    assert "left out   1 empty folders, the first is empty/" in out
-    assert "ignored    1 names" in out
+    assert "left out   1 empty folder: empty/" in out
+    assert "ignored    1 name, as" in out
     assert "empty/ is empty and left out" in err
     assert main(["verify", str(place / "out/hello@1.0.0/hello@1.0.0.tgz")]) == 0
     assert "verified   .tgz .chunks .parity .torrent .minimal.json .dht.json" in capsys.readouterr().out

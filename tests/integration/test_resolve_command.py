@@ -86,7 +86,8 @@ def test_what_cannot_work_is_said_before_anything_is_tried(tmp_path: Path) -> No
         (["pkg@1.0.0", "--policy", whom, "--bundle", str(tmp_path / "none.json")], (10, "notfound.file")),
         (["pkg@1.0.0", "--policy", whom, "--silexium", str(tmp_path / "nowhere")], (10, "notfound.file")),
         (["pkg@1.0.0", "--policy", policy], (40, "silexium.unavailable")),  # a demand alone: believe whom?
-        (["pkg@1.0.0", "--bundle", "x.json"], (40, "silexium.unavailable")),
+        (["pkg@1.0.0", "--bundle", "x.json"], (10, "notfound.file")),  # a missing file is that before all else
+        (["pkg@1.0.0", "--bundle", policy], (40, "silexium.unavailable")),
         (["pkg@1.0.0", "--no-silexium", "--bootstrap", "nowhere"], (2, "usage")),
         (["pkg@1.0.0", "--no-silexium", "--peer", "nowhere"], (2, "usage")),
         (["pkg@1.0.0", "--no-silexium", "--timeout", "soon"], (2, "usage")),

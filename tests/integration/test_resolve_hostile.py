@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from functools import partial
 from pathlib import Path
 
@@ -160,6 +161,32 @@ async def test_something_else_in_the_place_is_named_once_and_left_alone(tmp_path
             caught[0].message == f"{place} exists and is not {sample.minimal.release}: 'manifest.json': it is missing"
         )
         assert [path.name for path in place.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("what", ["file", "pipe", "dangling-link", "manifest-is-a-folder", "manifest-is-a-pipe"])
+async def test_no_tree_at_all_in_the_place_is_told_as_such_and_not_waited_for(
+    tmp_path: Path, sample: Sample, what: str
+) -> None:
+    place = tmp_path / "out" / str(sample.minimal.release)
+    place.parent.mkdir()
+    match what:
+        case "file":
+            place.write_bytes(b"kept")
+        case "pipe":
+            os.mkfifo(place)
+        case "dangling-link":
+            place.symlink_to("nowhere")
+        case "manifest-is-a-folder":
+            (place / "manifest.json").mkdir(parents=True)
+        case "manifest-is-a-pipe":
+            place.mkdir()
+            os.mkfifo(place / "manifest.json")
+    before = place.lstat()
+    async with scene(tmp_path, sample) as it:
+        await it.seed()
+        with rejects("storage.occupied"):
+            await it.resolve(out=tmp_path / "out")
+    assert (place.lstat().st_ino, place.lstat().st_mode) == (before.st_ino, before.st_mode)
 
 
 # --- peers that keep silent ------------------------------------------------------------------------------------------

@@ -94,6 +94,18 @@ def test_a_refused_bundle_says_which_check_and_what_came_before(tmp_path: Path, 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(("spoil", "reason"), [("bundle", "silexium.bundle"), ("manifest", "silexium.manifest")])
+def test_what_cannot_be_read_is_refused_at_step_10_too(tmp_path: Path, sample: Sample, spoil: str, reason: str) -> None:
+    good = settled_draft(sample).bundle()
+    data = replace(good, manifest=good.manifest + b" ").data if spoil == "manifest" else good.data + b" "
+    path = tmp_path / "bad.json"
+    path.write_bytes(data)
+    done = run(tmp_path, "--bundle", path, "--policy", write_policy(tmp_path / "policy.json"), "--json")
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["reason"], told["step"]) == (40, reason, 10)
+    assert told.get("check") == ("10.1" if spoil == "manifest" else None)
+
+
 @pytest.mark.parametrize("spoil", ["archive", "release", "policy"])
 def test_proofs_of_something_else_are_refused(tmp_path: Path, sample: Sample, bundle: Path, spoil: str) -> None:
     policy = write_policy(tmp_path / "policy.json", **({"author": private(99)} if spoil == "policy" else {}))
@@ -110,6 +122,11 @@ def test_proofs_of_something_else_are_refused(tmp_path: Path, sample: Sample, bu
     }[spoil]
     told = json.loads(done.stdout)
     assert (told["exit"], told["reason"], told["check"]) == (40, *expected)
+
+
+def test_a_bundle_that_is_not_there_is_missing_whatever_else_is(tmp_path: Path) -> None:
+    done = run(tmp_path, "--bundle", tmp_path / "none.json", "--json")
+    assert (done.returncode, json.loads(done.stdout)["reason"]) == (10, "notfound.file")
 
 
 def test_without_a_policy_it_says_what_to_do(tmp_path: Path, bundle: Path) -> None:

@@ -51,6 +51,14 @@ def test_what_is_no_name_or_key_pins_nobody(
     assert not (tmp_path / "store").exists()
 
 
+def test_a_store_that_is_a_file_is_not_an_empty_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "store").write_text("not a directory")
+    for verb in (["list"], ["uninstall", RELEASE], ["verify", RELEASE]):
+        code, answer = run(capsys, *verb, "--store", tmp_path / "store")
+        assert (code, answer["reason"]) == (50, "storage.occupied")
+    assert run(capsys, "list", "--store", tmp_path / "absent") == (0, {"ok": True, "installed": []})
+
+
 def install(store: Store, sample: Sample, place: Path) -> Receipt:
     store.open()
     place.mkdir(parents=True)

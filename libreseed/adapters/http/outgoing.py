@@ -12,6 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import trio
 
+from libreseed.adapters.files.oserrors import from_oserror
 from libreseed.errors import TransportFault, UsageFault
 
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ __all__ = ["client_tls", "no_authority", "proxy_for", "public_address"]
 
 
 def client_tls(ca_file: Path | None) -> ssl.SSLContext:
-    """Certificates by the system's authorities, or by those in ``ca_file`` alone; raises ``http.ca``."""
+    """Certificates by the system's authorities, or by those in ``ca_file`` alone; raises ``http.ca``, NotFound."""
     try:
         context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+    except FileNotFoundError as error:
+        raise from_oserror(error, f"reading the authorities in {ca_file}") from error
     except (OSError, ssl.SSLError) as error:
         raise UsageFault("http.ca", f"cannot use the authorities in {ca_file}: {error}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2

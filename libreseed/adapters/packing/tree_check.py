@@ -6,6 +6,7 @@ It trusts nothing in the tree but what the publisher's signatures cover, follows
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -32,13 +33,14 @@ def check_tree_on_disk(root: Path, minimal: MinimalManifest, tree: Sha256Digest 
     release does.
     """
     try:
-        with (root / MANIFEST_PATH).open("rb") as file:
-            manifest = parse_manifest(file.read(limits.MANIFEST_BYTES + 1))
+        manifest = parse_manifest(_manifest(root))
         check_same_release(manifest, minimal)
         if tree is not None and manifest.digest != tree:
             raise _changed(root, MANIFEST_PATH, "it is another one than was installed")
     except FileNotFoundError as error:
         raise _changed(root, MANIFEST_PATH, "it is missing") from error
+    except NotADirectoryError as error:
+        raise _changed(root, MANIFEST_PATH, "it lies below what is no directory") from error
     except ContentRejected as error:
         raise _changed(root, MANIFEST_PATH, str(error)) from error
     executables = frozenset(manifest.executables)
@@ -51,6 +53,23 @@ def check_tree_on_disk(root: Path, minimal: MinimalManifest, tree: Sha256Digest 
     if listed:
         raise _changed(root, min(listed), "it is missing")
     return manifest
+
+
+def _manifest(root: Path) -> bytes:
+    """The bytes of manifest.json, bounded; neither a link in its place is followed nor a pipe waited for."""
+    try:
+        descriptor = os.open(root / MANIFEST_PATH, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket
+            raise _changed(root, MANIFEST_PATH, "it is no regular file") from error
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _changed(root, MANIFEST_PATH, "it is no regular file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(limits.MANIFEST_BYTES + 1)
+    finally:
+        os.close(descriptor)
 
 
 def _walk(root: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:

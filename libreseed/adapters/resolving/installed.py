@@ -53,9 +53,20 @@ def _remove_tree(tree: Path) -> None:
 def _receipts(store: Store) -> list[tuple[Path, Receipt]]:
     """Receipts with their files; one whose tree was taken away by hand does not count."""
     found = []
-    for path in sorted((store.root / "receipts").glob("*.json")):
+    for path in _listed(store.root / "receipts"):
         with path.open("rb") as file:
             receipt = parse_receipt(file.read(limits.STORE_RECORD_BYTES + 1))
         if Path(receipt.path).is_dir():
             found.append((path, receipt))
     return found
+
+
+def _listed(folder: Path) -> list[Path]:
+    """The receipts in ``folder``; none where no store was made yet. What cannot be listed is never taken for empty."""
+    try:
+        paths = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except NotADirectoryError as error:
+        raise LocalFault("storage.occupied", f"{folder}: a part of this path is a file, no folder") from error
+    return [path for path in paths if path.suffix == ".json"]

@@ -297,12 +297,14 @@ async def test_proxies_of_the_environment_are_used_unless_told_otherwise(monkeyp
     assert seen == [b"asked"] and raised.value.reason == "http.proxy" and raised.value.exit_code == 3
 
 
-def test_an_authority_that_cannot_be_read_is_a_fault_of_configuration(tmp_path: Path) -> None:
+def test_a_file_of_authorities_that_is_none_is_a_fault_of_configuration_and_an_absent_one_is_missing(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
-    for path in (tmp_path / "absent.pem", tmp_path / "ca.pem"):
+    for path, told in ((tmp_path / "absent.pem", (10, "notfound.file")), (tmp_path / "ca.pem", (3, "http.ca"))):
         with pytest.raises(LibreSeedError) as raised:
             HttpClient(HttpClientOptions(ca_file=path))
-        assert raised.value.reason == "http.ca" and raised.value.exit_code == 3
+        assert (raised.value.exit_code, raised.value.reason) == told
 
 
 async def test_a_certificate_for_another_host_is_refused(tmp_path: Path) -> None:
