@@ -5,7 +5,8 @@
 Wall time on whatever disk the temporary folder is on, and CPU time, which other processes disturb less; every append is
 durable (fsync) when it returns. The growth to each size and its proofs run in a process of their own, whose peak memory
 is reported. Entries of 64 bytes show what the log costs; those of 948 bytes, a real entry with two authorities and a
-calendar, what it costs with their bytes.
+calendar, what it costs with their bytes. Beside single appends stands what SQLite alone does in the same minute: one
+row of a bare table in each transaction, as durable, once before and once after.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import random
 import resource
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -53,6 +55,29 @@ def timed(count: int, work: Callable[[], object]) -> tuple[float, float]:
     return count / (time.perf_counter() - begun), (time.process_time() - used) / count * 1e6
 
 
+def bare_commits(folder: Path, length: int) -> float:
+    """Durable transactions per second of SQLite alone, into a write-ahead log whose blocks the disk has already."""
+    connection = sqlite3.connect(folder / "bare.db", isolation_level=None)
+    try:
+        for pragma in ("page_size=8192", "journal_mode=WAL", "synchronous=FULL"):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+        connection.execute("CREATE TABLE rows(number INTEGER PRIMARY KEY, text TEXT) STRICT")
+        connection.execute("CREATE TABLE room(bytes BLOB)")
+        connection.execute("INSERT INTO room VALUES(zeroblob(?))", (2**25,))
+        connection.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
+        texts = [entry(index, length).decode() for index in range(SINGLES)]
+
+        def commit(text: str) -> None:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("INSERT INTO rows(text) VALUES(?)", (text,))
+            connection.execute("COMMIT")
+
+        return timed(SINGLES, lambda: [commit(text) for text in texts])[0]
+    finally:
+        connection.close()
+        (folder / "bare.db").unlink()
+
+
 def measure(folder: Path, size: int, length: int) -> dict[str, Any]:
     """Grow the log in ``folder`` to ``size`` entries, and measure it there."""
     found: dict[str, Any] = {}
@@ -69,7 +94,9 @@ def measure(folder: Path, size: int, length: int) -> dict[str, Any]:
             wall, used = wall + time.perf_counter() - begun, used + time.process_time() - cpu
         found["batched"] = (goal - start) / wall, used / (goal - start) * 1e6
         singles = [[entry(index, length)] for index in range(goal, size)]
+        before = bare_commits(folder, length)
         found["singles"] = timed(SINGLES, lambda: [store.append(single) for single in singles])
+        found["bare"] = before, bare_commits(folder, length)
         sth = store.sign_head(KEY, 1_790_000_000 + size)
         found |= proofs(store, size, sth.root.raw, length)
     found["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -140,7 +167,8 @@ def show(size: int, folder: Path, length: int) -> None:
     ):
         rate, cpu = found[name]
         verified = f", verified in {found['verify ' + name]:.0f} us" if f"verify {name}" in found else ""
-        print(f"    {what:<24} {rate:>9,.0f}/s; {cpu:6.1f} us of CPU{verified}", flush=True)
+        bare = ", SQLite alone {:,.0f}/s and {:,.0f}/s".format(*found["bare"]) if name == "singles" else ""
+        print(f"    {what:<24} {rate:>9,.0f}/s; {cpu:6.1f} us of CPU{verified}{bare}", flush=True)
 
 
 if __name__ == "__main__":

@@ -153,7 +153,8 @@ class _Check:
         self.faults += [f"entry {index} is not in the index" for index in lost]
 
     def _counts(self) -> None:
-        if self._connection.execute("SELECT count(*) FROM log_index").fetchone()[0] != self._indexed_size:
+        query = "SELECT (SELECT count(*) FROM log_index) + (SELECT count(*) FROM log_index_recent)"
+        if self._connection.execute(query).fetchone()[0] != self._indexed_size:
             self.faults.append("the index has more than the entries")
         expected = sum(-(-(self.size >> 8 * level) // _ROW) for level in range(1, 8)) + self.size // _ROW
         if self._connection.execute("SELECT count(*) FROM log_tiles").fetchone()[0] != expected:

@@ -1,12 +1,13 @@
-"""Finds entries by their hash: an index on the disk over whole spans of the log, and in memory what is newer.
+"""Finds entries by their hash: two indexes on the disk over whole spans of the log, and in memory what is newer.
 
 The first 8 bytes of a hash are enough to look by on the disk (whoever asks compares whole hashes), and an index over
-all 32 would outgrow the tiles. A random insert into a large index touches a page for every entry; so it takes in
-``SPAN`` entries at a time, in order, with the transaction that completes them. The newest ones, fewer than that, need
-no second place on the disk: their hashes are read from the log's own rows, once per process, then as they come.
+all 32 would outgrow the tiles. A random insert into a large index touches a page for every entry; so a small one takes
+in ``SPAN`` entries at a time, in order, with the transaction that completes them, and a large one ``SPANS`` of those.
+The newest entries, fewer than a span, need no second place on the disk: their hashes are read from the log's own rows,
+once per process, then as they come. Who appends much asks a :class:`KeyFilter` first.
 
 Invariant: what is in memory was committed; what a transaction has appended and may yet undo is never kept.
-Specification: ``silexium-log.md``, 1.
+Specification: ``silexium-log.md``, 1 and 2.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ import json
 import sqlite3
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from libreseed.adapters.silexium.database import Database
+from libreseed.adapters.silexium.key_filter import KeyFilter
 from libreseed.adapters.silexium.log_rows import hash_at, hashes_between, log_state
 from libreseed.errors import ProofRejected
 from libreseed.silexium.tiles import HASH_BYTES
 
-__all__ = ["SPAN", "EntryIndex", "candidates", "index_keys", "indexed_size"]
+__all__ = ["SPAN", "SPANS", "EntryIndex", "candidates", "index_keys", "indexed_size"]
 
 SPAN = 2**16  # as the migration that made the index so has it
+SPANS = 4
 _KEY = struct.Struct(">q")
 _STORED = struct.Struct(">q24x")  # of hashes one after the other
 
@@ -37,6 +40,8 @@ class EntryIndex:
         self._lock = threading.Lock()  # taken by who writes, too: its holder never waits for the writer
         self._recent: dict[bytes, int] = {}  # of the entries below _size that are not in the index on the disk
         self._size = 0
+        self._filter: KeyFilter | None = None  # of all that are in the index on the disk, as far as _size says
+        self._searched = 0
 
     def find(self, entry_hash: bytes) -> int | None:
         """The index of the entry with this hash, or None."""
@@ -50,31 +55,33 @@ class EntryIndex:
 
     def refuse_known(self, connection: sqlite3.Connection, size: int, hashes: Sequence[bytes]) -> None:
         """Raise ``silexium.logged`` when the log of ``size`` entries, as the transaction sees it, has one of them."""
-        if len(set(hashes)) != len(hashes):
+        wanted = set(hashes)
+        if len(wanted) != len(hashes):
             raise ProofRejected("silexium.logged", "one entry is given twice")
+        keys = index_keys(hashes)
         with self._lock:
             if self._size != size:
                 with self._database.read() as committed:
                     self._catch_up(committed)
             uncommitted = hashes_between(connection, self._size, size) if self._size < size else b""
-            among = _numbered(uncommitted, self._size)
-            for recent in (self._recent, among):
-                if not recent.keys().isdisjoint(hashes):
-                    raise _known(
-                        *next((recent[entry_hash], entry_hash) for entry_hash in hashes if entry_hash in recent)
-                    )
-        wanted = set(hashes)
-        for index in candidates(connection, index_keys(hashes)):
+            for recent in (self._recent, _numbered(uncommitted, self._size)):
+                if not recent.keys().isdisjoint(wanted):
+                    entry_hash = next(entry_hash for entry_hash in hashes if entry_hash in recent)
+                    raise _known(recent[entry_hash], entry_hash)
+            keys = self._not_ruled_out(keys)
+        for index in candidates(connection, keys):
             if (entry_hash := hash_at(connection, index)) in wanted:
                 raise _known(index, entry_hash)
 
     def add(self, connection: sqlite3.Connection, old: int, new: int) -> None:
         """Take in the spans that the entries [old, new), which the transaction has stored, complete."""
         for start in range(indexed_size(old), indexed_size(new), SPAN):
-            hashes = hashes_between(connection, start, start + SPAN)
-            keys = [key for (key,) in _STORED.iter_unpack(hashes)]
-            query = "INSERT INTO log_index SELECT value, ? + key FROM json_each(?) ORDER BY value"
+            keys = _stored_keys(hashes_between(connection, start, start + SPAN))
+            query = "INSERT INTO log_index_recent SELECT value, ? + key FROM json_each(?) ORDER BY value"
             connection.execute(query, (start, json.dumps(keys)))
+        if new // (SPANS * SPAN) > old // (SPANS * SPAN):
+            connection.execute("INSERT INTO log_index SELECT * FROM log_index_recent ORDER BY entry_key, idx")
+            connection.execute("DELETE FROM log_index_recent")
 
     def committed(self, indices: range, hashes: Sequence[bytes]) -> None:
         """Note what a transaction that is over has appended, so that it needs not be read."""
@@ -88,12 +95,29 @@ class EntryIndex:
         size = 0 if state is None else state[0]
         if size == self._size:
             return
-        base = indexed_size(size)
-        if base > indexed_size(self._size):
+        base, before = indexed_size(size), indexed_size(self._size)
+        if base > before:
+            if self._filter is not None:
+                for start in range(before, base, SPAN):
+                    self._filter.add(_stored_keys(hashes_between(connection, start, start + SPAN)))
             self._recent.clear()
             self._size = base
         self._recent |= _numbered(hashes_between(connection, self._size, size), self._size)
         self._size = size
+
+    def _not_ruled_out(self, keys: list[int]) -> list[int]:
+        """Of the keys, those that the index on the disk may have, as far as it was committed. The filter is made by who
+        has looked up half as many as there are: to make it is to read the whole index."""
+        self._searched += len(keys)
+        if self._filter is None:
+            if 2 * self._searched < indexed_size(self._size):
+                return keys
+            made = KeyFilter()
+            with self._database.read() as connection:
+                query = "SELECT entry_key FROM log_index UNION ALL SELECT entry_key FROM log_index_recent"
+                made.add(key for (key,) in connection.execute(query))
+            self._filter = made
+        return self._filter.among(keys)
 
 
 def indexed_size(size: int) -> int:
@@ -106,12 +130,16 @@ def index_keys(entry_hashes: Sequence[bytes]) -> list[int]:
     return [key for (key,) in map(_KEY.unpack_from, entry_hashes)]
 
 
-def candidates(connection: sqlite3.Connection, keys: Sequence[int]) -> list[int]:
+def candidates(connection: sqlite3.Connection, keys: Iterable[int]) -> list[int]:
     """Where entries are, of those in the index on the disk, whose hashes begin as ``keys`` say."""
-    if len(keys) == 1:
-        return [index for (index,) in connection.execute("SELECT idx FROM log_index WHERE entry_key = ?", keys)]
-    query = "SELECT idx FROM json_each(?) CROSS JOIN log_index ON entry_key = value"  # in order, so page by page
-    return [index for (index,) in connection.execute(query, (json.dumps(sorted(keys)),))]
+    wanted = json.dumps(sorted(keys))  # in order, so that the index is read page by page
+    query = "SELECT idx FROM json_each(?1) CROSS JOIN log_index ON entry_key = value UNION ALL "
+    query += "SELECT idx FROM json_each(?1) CROSS JOIN log_index_recent ON entry_key = value"
+    return [index for (index,) in connection.execute(query, (wanted,))] if wanted != "[]" else []
+
+
+def _stored_keys(hashes: bytes) -> list[int]:
+    return [key for (key,) in _STORED.iter_unpack(hashes)]
 
 
 def _numbered(hashes: bytes, first: int) -> dict[bytes, int]:

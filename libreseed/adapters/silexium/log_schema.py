@@ -2,7 +2,7 @@
 
 ``log_identity`` has one row: whose log it is. A row of ``log_entries`` is a run of neighbours (``log_rows``); the last
 one of every transaction carries the root of the tree up to its end, so the last row of all says the log's size and
-root. ``log_index`` has the entries of whole spans of 65,536. Tiles of level 0 are stored once they are full (what is
+root. The two indexes have the entries of whole spans of 65,536. Tiles of level 0 are stored once they are full (what is
 newer is in the entries), those above as they grow; ``groups`` are the roots of a tile's complete groups of 16.
 Specification: ``silexium-log.md``, 1.
 """
@@ -48,12 +48,12 @@ LOG_SCHEMA = Schema(
             """,
         ),
         (
-            "runs of entries in a row, one index",
+            "runs of entries in a row",
             """
             ALTER TABLE log_entries RENAME COLUMN entry_hash TO entry_hashes;
             ALTER TABLE log_entries RENAME COLUMN body TO bodies;
             INSERT INTO log_index SELECT entry_key, idx FROM log_index_recent ORDER BY entry_key, idx;
-            DROP TABLE log_index_recent;
+            DELETE FROM log_index_recent;
             DELETE FROM log_index WHERE idx >= (SELECT coalesce(max(idx) + 1, 0) / 65536 * 65536 FROM log_entries);
             """,
         ),

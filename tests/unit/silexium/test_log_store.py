@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
+from hypothesis import given
+from hypothesis import strategies as st
 
 from libreseed import limits
 from libreseed.adapters.silexium import log_index
 from libreseed.adapters.silexium.database import open_database
+from libreseed.adapters.silexium.key_filter import KeyFilter
 from libreseed.adapters.silexium.log_audit import audit_entries
 from libreseed.adapters.silexium.log_check import check_log
 from libreseed.adapters.silexium.log_export import export_log
@@ -30,6 +33,8 @@ from libreseed.silexium.tiles import Tile, parse_entries
 from libreseed.silexium.tree_head import Cosignature, NamedKey
 from tests.log_support import START, entry, exported, files, grow, open_log
 from tests.silexium_support import LOG, LOG_KEY, WITNESS_KEYS, WITNESSES, Draft, private
+
+TABLES = ("log_index", "log_index_recent")
 
 
 def hashes(count: int) -> list[bytes]:
@@ -79,9 +84,12 @@ def test_entries_are_found_by_hash_in_the_index_and_in_what_is_newer(
 ) -> None:
     monkeypatch.setattr(log_index, "SPAN", 64)
     with open_log(tmp_path / "log.db") as store:
-        for size in (63, 64, 65, 200, 201):
+        for size in (63, 64, 65, 200, 201, 300, 900):
             grow(store, size)
-        assert [store.find(Blake3Digest(digest)) for digest in hashes(201)] == list(range(201))
+        assert [store.find(Blake3Digest(digest)) for digest in hashes(900)] == list(range(900))
+        with store.database.read() as connection:
+            counts = [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES]
+        assert counts == [896, 0]
         assert store.find(Blake3Digest(bytes(32))) is None
         assert store.entry(200) == entry(200)
         check_log(store)
@@ -104,7 +112,7 @@ def test_an_entry_is_logged_once_whoever_appended_it_and_when(tmp_path: Path, mo
     """In the index on the disk, among what is newer, by this process or by another."""
     monkeypatch.setattr(log_index, "SPAN", 64)
     with open_log(tmp_path / "log.db") as one, open_log(tmp_path / "log.db") as other:
-        for number in range(0, 200, 2):
+        for number in range(0, 300, 2):
             one.append([entry(number)])
             other.append([entry(number + 1)])
             for again in {0, number // 2, number, number + 1}:
@@ -113,6 +121,21 @@ def test_an_entry_is_logged_once_whoever_appended_it_and_when(tmp_path: Path, mo
                         store.append([entry(1000), entry(again)])
                     assert error.value.evidence["index"] == again
         check_log(one)
+    with open_log(tmp_path / "log.db") as third:  # which begins without a filter, and makes one on the way
+        for again in range(300):
+            with refused("silexium.logged") as error:
+                third.append([entry(again)])
+            assert error.value.evidence["index"] == again
+        assert third.append([entry(300)]) == range(300, 301)
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=200), st.lists(st.integers(-(2**63), 2**63 - 1)))
+def test_a_filter_never_rules_out_what_it_was_given(keys: list[int], others: list[int]) -> None:
+    known = KeyFilter()
+    assert known.among(others) == []
+    known.add(keys)
+    assert known.among(keys) == keys
+    assert [key for key in others if key in keys] == [key for key in known.among(others) if key in keys]
 
 
 def test_entries_lie_in_few_rows_and_come_out_as_they_went_in(tmp_path: Path) -> None:
@@ -400,7 +423,7 @@ def test_recovery_takes_nothing_that_the_log_has_not_signed(tmp_path: Path) -> N
         ("UPDATE log_tiles SET groups = zeroblob(512) WHERE level = 0 AND idx = 1", "tile 0/1 is not what"),
         ("DELETE FROM log_tiles WHERE level = 0 AND idx = 0", "tile 0/0 is not what"),
         ("INSERT INTO log_tiles VALUES(5, 5, x'00', x'00')", "there are not 3 tiles"),
-        ("DELETE FROM log_index WHERE idx = 5", "entry 5 is not in the index"),
+        ("DELETE FROM log_index_recent WHERE idx = 5", "entry 5 is not in the index"),
         ("INSERT INTO log_index VALUES(1, 1)", "the index has more"),
         ("UPDATE log_entries SET root = zeroblob(32) WHERE idx = 512", "the entries make a log of 600"),
         ("UPDATE log_sth SET root = zeroblob(32) WHERE size = 600", "the head of 600 entries has another root"),
