@@ -106,6 +106,15 @@ class MirrorBoard:
         """Whether a mirror is not known to lack ``chunk``."""
         return any(mirror.alive and not self._lacking(mirror, kind)[chunk] for mirror in self.mirrors)
 
+    def hopes(self, kind: Kind, here: bytearray) -> bytes:
+        """1 for each chunk that is ``here``, or that a mirror may hold, else 0."""
+        size = len(here)
+        lacking = ones = int.from_bytes(b"\1" * size, "little")
+        for mirror in self.mirrors:
+            if mirror.alive:
+                lacking &= int.from_bytes(self._lacking(mirror, kind), "little")
+        return (ones & ~lacking | int.from_bytes(here, "little")).to_bytes(size, "little")
+
     def asks_of(self, mirror: MirrorScore) -> int:
         """How many requests ``mirror`` is at work on."""
         return sum(ask.mirror is mirror for ask in self.asks)

@@ -149,6 +149,8 @@ class SourceMix:
             grid = self._pieces.layout.grid
             self._spare(pool, verified, {grid.stripe_of(chunk) for chunk in ask.chunks})
         self._judge_open(now)
+        if self.open:  # nothing may follow that would share out anew
+            self.update(now)
 
     def able(self, now: float) -> bool:
         """Whether mirrors are at work or may yet give what lacks."""
@@ -285,12 +287,11 @@ class SourceMix:
 
     def _spare(self, pool: bytearray, verified: Verified, stripes: Iterable[int]) -> None:
         """Leave to parity what it can bring, where mirrors would send junk for a good part of it."""
-        grid, m, board = self._pieces.layout.grid, self._pieces.layout.m, self.board
+        grid, m = self._pieces.layout.grid, self._pieces.layout.m
+        hopes = self.board.hopes(Kind.PARITY, verified.parity)
         for stripe in stripes:
-            rows = pool[stripe :: grid.s]
-            parity = grid.parity_of(stripe, m)
-            hoped = sum(verified.parity[j] or board.may_hold(Kind.PARITY, j) for j in parity)
-            if rows.count(MIRRORS_ONLY) + rows.count(LATER) <= hoped:
+            rows, parity = pool[stripe :: grid.s], grid.parity_of(stripe, m)
+            if rows.count(MIRRORS_ONLY) + rows.count(LATER) <= hopes.count(1, parity.start, parity.stop):
                 pool[stripe :: grid.s] = rows.translate(_OFFERED)
 
     def _cheapest(self) -> list[int]:

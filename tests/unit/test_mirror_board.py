@@ -527,3 +527,34 @@ def test_what_an_ask_did_not_bring_waits_again_before_all_is_shared_out_anew() -
     pool = mix.board.pools[Kind.DATA]
     assert not pool[ask.chunks.start]
     assert all(pool[chunk] == tier for chunk in ask.chunks[1:])
+
+
+def test_what_may_be_hoped_for_is_here_or_not_known_to_lack_everywhere() -> None:
+    board = board_of(3, 200)
+    board.mirrors[2].drop("http.unreachable", "x")
+    board._lacking(board.mirrors[0], Kind.PARITY)[:4] = b"\1" * 4
+    board._lacking(board.mirrors[1], Kind.PARITY)[2:6] = b"\1" * 4
+    here = bytearray(10)
+    here[3] = 1
+    assert list(board.hopes(Kind.PARITY, here)) == [1, 1, 0, 1, 1, 1, 1, 1, 1, 1]
+    for mirror in board.mirrors:
+        mirror.drop("http.unreachable", "x")
+    assert list(board.hopes(Kind.PARITY, here)) == list(here)
+
+
+def test_the_last_chunk_that_mirrors_cannot_give_opens_everything_at_once() -> None:
+    """Where no swarm is, nobody else would share out anew."""
+    it = Mixed(600_000)
+    mix, mirror = it.mix, it.mix.board.mirrors[0]
+    it.pieces.verified.data[:] = b"\1" * it.layout.grid.n
+    it.pieces.verified.data[7] = 0
+    mirror.took(Kind.DATA, 100, 0)
+    mix.update(1.0)
+    ask = mix.next(mirror, 1.0)
+    assert ask is not None
+    assert ask.chunks == range(7, 8)
+    mix.board.arrived(ask, bytes(1))
+    mix.board.ended(ask, 1.0)
+    mix.ended(ask, 1.0 + limits.MIX_SECONDS / 2)
+    assert mix.open
+    assert not mix.able(1.1)
