@@ -24,6 +24,7 @@ class PrefixHash:
         self._size = size
         self._done = 0
         self._hash = hashlib.sha256()
+        self._memory = memoryview(b"")
 
     @property
     def done(self) -> int:
@@ -33,7 +34,9 @@ class PrefixHash:
     def advance(self, end: int) -> None:
         """Hash up to byte ``end``, which the caller has verified."""
         end = min(end, self._size)
-        memory = memoryview(bytearray(min(_READ_BYTES, max(0, end - self._done))))
+        if end > self._done and not self._memory:
+            self._memory = memoryview(bytearray(min(_READ_BYTES, self._size)))
+        memory = self._memory
         with self._path.open("rb", buffering=0) as file:
             file.seek(self._done)
             while self._done < end:

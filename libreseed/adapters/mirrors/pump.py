@@ -2,7 +2,8 @@
 
 A thread for each body, because Python's lock is let go while bytes are received and written but not while chunks are
 hashed: handing every batch to another thread would cost more than the hashing. Chunks are judged a batch at a time, or
-as soon as the mirror pauses. :meth:`Pump.run` blocks; everything else belongs to the trio thread.
+as soon as the mirror pauses, and told of then, but good ones not many times within a moment: while the trio thread
+hears of them, no chunk is hashed. :meth:`Pump.run` blocks; everything else belongs to the trio thread.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _BATCH_CHUNKS = 410  # about 2 MiB: what is judged at once at most
 BATCH_BYTES = _BATCH_CHUNKS * _CHUNK
 _BATCH_LEAST = 4
 _PAUSE_S = 0.02  # without a byte, after which what is here is judged
+_TELL_S = 0.03  # for which good news may wait
 
 Judge = Callable[[range, memoryview], bytearray]
 Tell = Callable[[range, bytearray], None]
@@ -50,7 +52,10 @@ class Pump:
         self.received = 0
         self.ended = False  # set by the trio thread once :meth:`run` is through
         self._link = link
-        self._chunks = chunks
+        self._chunks = chunks  # not judged yet
+        self._untold = chunks
+        self._flags = bytearray()  # of those that are judged and untold
+        self._told_at = 0.0
         self._left = length
         self._judge = judge
         self._tell = tell
@@ -70,14 +75,17 @@ class Pump:
         Raises ``http.cut-off`` when it ends early, ``http.timeout`` when no whole chunk comes for ``silence_s``. What
         came before is judged in any case.
         """
+        self._told_at = time.monotonic()
         try:
             self._receive_all(silence_s)
         except TransportFault:
             self._judge_filled(whole=False)
             if not self._stopped:
                 raise
-            return
-        self._judge_filled(whole=not self._left)
+        else:
+            self._judge_filled(whole=not self._left)
+        finally:
+            self._tell_judged()
 
     def _receive_all(self, silence_s: float) -> None:
         deadline = time.monotonic() + silence_s
@@ -86,6 +94,7 @@ class Pump:
             if count is None:
                 if not self._link.wait(_PAUSE_S):
                     self._judge_filled(whole=False)
+                    self._tell_judged()
                     self._link.wait(deadline - time.monotonic())
                 if time.monotonic() > deadline:
                     raise TransportFault("http.timeout", f"{self._link.name} gave no chunk for {silence_s:g} s")
@@ -104,8 +113,18 @@ class Pump:
         if not ready:
             return
         chunks = self._chunks[: -(-ready // _CHUNK)]
-        self._tell(chunks, self._judge(chunks, self._memory[:ready]))
+        flags = self._judge(chunks, self._memory[:ready])
+        self._flags += flags
         self._chunks = self._chunks[len(chunks) :]
         rest = self._filled - ready
         self._memory[:rest] = self._memory[ready : self._filled]
         self._filled = rest
+        if 0 in flags or time.monotonic() > self._told_at + _TELL_S:
+            self._tell_judged()
+
+    def _tell_judged(self) -> None:
+        flags, self._flags = self._flags, bytearray()
+        if flags:
+            self._tell(self._untold[: len(flags)], flags)
+            self._untold = self._untold[len(flags) :]
+            self._told_at = time.monotonic()
