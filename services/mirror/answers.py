@@ -86,6 +86,11 @@ class Answers:
                 scope, send, Entity(layout.size, _tag(copy, ".zip"), "application/zip", body, _named(copy, "zip"))
             )
 
+    async def components(self, values: Any, scope: Scope, send: Send) -> None:
+        """The integrity manifest of the package zip, by itself."""
+        manifest, _ = zip_layout(_copy(await self._whole(values["release"], scope)))
+        await respond(scope, send, Entity.of_bytes(manifest, _tag_of(manifest), _JSON, _FOR_EVER))
+
     async def part(self, values: Any, scope: Scope, send: Send) -> None:
         """A part file, made of the component's chunks."""
         component = values.get("componentPath")

@@ -18,6 +18,7 @@ from libreseed import limits
 from libreseed.adapters.chunks.chunk_store import ChunkStore
 from libreseed.adapters.files.durable import publish_directory, staging_directory
 from libreseed.adapters.release.release_folder import ReleaseFiles
+from libreseed.auraseal.integrity_manifest import INTEGRITY_MANIFEST_PATH
 from libreseed.auraseal.part import part_files
 from libreseed.auraseal.tgz_parts import TgzComponents
 from libreseed.auraseal.zip_layout import Data
@@ -67,6 +68,8 @@ def export_copy(root: Path, copy: Copy, options: ExportOptions) -> int:
             shutil.copyfile(copy.files.path(suffix), staged.path(suffix))
         chunk_map = _verified_map(staged, copy)
         _write_small(packages, staged, copy)
+        if copy.note.components:
+            (packages / INTEGRITY_MANIFEST_PATH).write_bytes(zip_layout(copy)[0])
         if options.package_zip and copy.note.components:
             _write_zip(packages / "zip", staged, copy)
         if options.parts and copy.note.components:

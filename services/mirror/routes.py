@@ -121,6 +121,12 @@ ROUTES: tuple[Route, ...] = (
     Route(("packages", "{release}", "chunks"), "chunks", "The chunk map", _BYTES),
     Route(("packages", "{release}", "parity"), "parity", "The parity file", _BYTES),
     Route(("packages", "{release}", "silexium.json"), "bundle", "The Silexium bundle", _JSON),
+    Route(
+        ("packages", "{release}", "integrity-manifest.json"),
+        "components",
+        "SHA-512 of the .tgz's components, as the package zip has it",
+        _JSON,
+    ),
     Route(("packages", "{release}", "health"), "copy_health", "What of the copy is verified", _JSON),
     Route(("seed", "{release}", "{file}"), "seed", "BEP 19 web seed: what is good of a file", _BYTES),
     Route(("indexes", "{name}"), "index", "The signed release index of a name", _JSON),

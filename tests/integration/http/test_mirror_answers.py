@@ -126,6 +126,8 @@ async def test_lists_and_health(tmp_path: Path) -> None:
         await site.settled()
         listed = (await client.get(f"{site.url}/releases.json", most=MOST)).json()["releases"]
         manifest = parse_integrity_manifest((await client.get(f"{site.url}/integrity-manifest.json", most=MOST)).body)
+        package = (await client.get(f"{site.url}/packages/hello@1.0.0/zip", most=MOST)).body
+        components = (await client.get(f"{site.url}/packages/hello@1.0.0/integrity-manifest.json", most=MOST)).body
         health = (await client.get(f"{site.url}/health", most=MOST)).json()
         metrics = (await client.get(f"{site.url}/metrics", most=MOST)).body.decode()
         openapi = (await client.get(f"{site.url}/openapi.json", most=MOST)).json()
@@ -134,6 +136,9 @@ async def test_lists_and_health(tmp_path: Path) -> None:
     assert entry["release"] == "hello@1.0.0" and entry["whole"] and entry["pubkey"] == str(minimal.pubkey)
     entry = manifest["seed/hello@1.0.0/hello@1.0.0.tgz"]
     entry.integrity.require_primary(hashlib.sha512(files.tgz.read_bytes()).digest())
+    assert zipfile.ZipFile(io.BytesIO(package)).read("integrity-manifest.json") == components
+    (first,) = parse_integrity_manifest(components).values()
+    first.integrity.require_primary(hashlib.sha512(files.tgz.read_bytes()).digest())
     assert health["status"] == "ok" and health["releases"]["whole"] == 1
     assert 'libreseed_mirror_releases{state="whole"} 1' in metrics
     assert 'libreseed_mirror_requests_total{path="health",status="200"} 1' in metrics

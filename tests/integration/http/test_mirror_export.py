@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +96,8 @@ def test_an_export_has_every_file(exported: tuple[ReleaseFiles, Path]) -> None:
         assert (packages / name).read_bytes() == files.path(f".{name}").read_bytes()
     package = open_package((packages / "zip").read_bytes())
     assert b"".join(package.component(key) for key in sorted(package.manifest)) == files.tgz.read_bytes()
+    with zipfile.ZipFile(packages / "zip") as archive:
+        assert (packages / "integrity-manifest.json").read_bytes() == archive.read("integrity-manifest.json")
     components = TgzComponents(parse_chunk_map(files.path(".chunks").read_bytes()))
     for number in range(components.count):
         parts = {int(path.name): path.read_bytes() for path in (packages / f"components/{number}").iterdir()}
@@ -183,6 +186,7 @@ def test_nginx_serves_an_export_to_curl(exported: tuple[ReleaseFiles, Path], tmp
             base: "application/gzip",
             f"{base}/zip": "application/zip",
             f"{base}/minimal.json": "application/json",
+            f"{base}/integrity-manifest.json": "application/json",
             f"{base}/torrent": "application/x-bittorrent",
             f"{url}/integrity-manifest.json": "application/json",
         }.items():
