@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     # A quarter of a cold start would go into collecting what imports make, which is all kept. On again in network.py.
     gc.disable()
-    code = run_command(_resolve, _parser(), argv)
+    code = run_command(_resolve, _parser(), argv, interrupt_on_terminate=True)
     if argv is None:
         _leave(code)
     return code

@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     if arguments[:1] == ["install"]:
         _become_the_resolver(arguments[1:])
-    return run_command(lambda args: args.body(args), _parser(), arguments)
+    return run_command(lambda args: args.body(args), _parser(), arguments, interrupt_on_terminate=True)
 
 
 def _become_the_resolver(arguments: list[str]) -> None:

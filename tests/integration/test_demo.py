@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -34,3 +35,21 @@ def test_every_claim_of_the_demo_holds(tmp_path: Path) -> None:
     assert list(shown) == checks
     assert {row["verdict"] for row in shown.values()} == {"passed"}
     assert answer["facts"]["Disaster"]["chunks"]["repaired"] == answer["facts"]["Disaster"]["damage"]
+
+
+def test_a_demo_that_is_terminated_leaves_no_daemon_behind(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "file").write_text("content")
+    line = [sys.executable, "-c", _START, "demo", str(tmp_path / "source"), "--keep", str(tmp_path / "stage")]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for told in process.stdout:
+            if "a stranger's DHT node finds" in told:  # so the seeders run
+                break
+        locks = sorted((tmp_path / "stage").glob("seeder-*/seeder.lock"))
+        pids = [int(lock.read_text()) for lock in locks]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert (process.returncode, len(pids)) == (130, 2)
+    for pid in pids:
+        assert not Path(f"/proc/{pid}/cmdline").exists() or b"seeder" not in Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 
@@ -187,9 +188,19 @@ def _module(*arguments: str, **options: object) -> subprocess.Popen[str]:
         "def body(arguments):\n"
         "    if arguments.wait:\n"
         "        print('ready', file=sys.stderr, flush=True); time.sleep(600)\n"
+        "    if arguments.loop:\n"
+        "        import trio\n"
+        "        async def loop():\n"
+        "            try:\n"
+        "                print('ready', file=sys.stderr, flush=True)\n"
+        "                await trio.sleep_forever()\n"
+        "            finally:\n"
+        "                print('cleaned up', file=sys.stderr, flush=True)\n"
+        "        trio.run(loop)\n"
         "    return Report('x' * 10)\n"
         "parser = CommandParser(prog='p')\n"
         "parser.add_argument('--wait', action='store_true')\n"
+        "parser.add_argument('--loop', action='store_true')\n"
         "sys.exit(run_command(body, parser, interrupt_on_terminate=True))\n"
     )
     command = [sys.executable, "-c", program, *arguments]
@@ -214,15 +225,46 @@ def test_a_closed_stdout_is_a_storage_fault_and_a_closed_stderr_none() -> None:
     assert (process.returncode, out) == (0, "x" * 10 + "\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_signals_end_it_with_130(number: signal.Signals) -> None:
-    with _module("--wait", stdout=subprocess.DEVNULL) as process:
+def _ended_by(number: signal.Signals, *arguments: str, **options: object) -> tuple[int, str]:
+    """The exit code and what stood on stderr after the signal."""
+    with _module(*arguments, stdout=subprocess.DEVNULL, **options) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "ready\n"
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
+    return process.returncode, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_it_with_130(number: signal.Signals) -> None:
+    code, err = _ended_by(number, "--wait")
+    assert (code, err.count("\n")) == (130, 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_an_event_loop_in_order(number: signal.Signals) -> None:
+    code, err = _ended_by(number, "--loop")
+    assert (code, err.splitlines()[0], err.count("\n")) == (130, "cleaned up", 2)
+
+
+@pytest.mark.parametrize(("flag", "code"), [("--wait", 130), ("--loop", -signal.SIGTERM)])
+def test_what_ignores_ctrl_c_is_still_ended_by_sigterm(flag: str, code: int) -> None:
+    """A shell's background job; an event loop that has no handler for Ctrl-C is not broken into."""
+    ignoring = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    found, err = _ended_by(signal.SIGTERM, flag, preexec_fn=ignoring)
+    assert found == code
+    assert "Traceback" not in err and "[bug]" not in err
+
+
+def test_what_nohup_started_outlives_its_terminal() -> None:
+    ignoring = partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
+    with _module("--loop", stdout=subprocess.DEVNULL, preexec_fn=ignoring) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

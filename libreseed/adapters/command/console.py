@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 import libreseed
@@ -107,8 +108,8 @@ def run_command(
 ) -> int:
     """Parse ``argv`` (``sys.argv[1:]`` when None), run ``body``, print its report; returns the exit code.
 
-    With ``interrupt_on_terminate`` SIGTERM and SIGHUP end the command as Ctrl-C does, with its clean-up; only for
-    bodies without an event loop (a daemon receives its signals itself).
+    With ``interrupt_on_terminate`` SIGTERM and SIGHUP end the command as Ctrl-C does, with its clean-up (a daemon
+    receives its signals itself).
     """
     _stand_in_for_closed_streams()
     code = _run(body, parser, list(sys.argv[1:] if argv is None else argv), interrupt_on_terminate)
@@ -151,12 +152,30 @@ def _interrupting(wanted: bool) -> Iterator[None]:
     if not wanted or threading.current_thread() is not threading.main_thread():  # handlers are the main thread's
         yield
         return
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    mine = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
+    for number in mine:  # one that nohup had ignored stays ignored
+        signal.signal(number, _interrupt)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    """Hand the signal on as Ctrl-C: an event loop has a handler of its own for that, which ends its tasks in order."""
+    if callable(signal.getsignal(signal.SIGINT)):
+        signal.raise_signal(signal.SIGINT)
+    elif not _in_event_loop():
+        raise KeyboardInterrupt
+    else:  # a shell's background job ignores Ctrl-C, so the loop has no handler, and would break if one just raised
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+
+def _in_event_loop() -> bool:
+    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)  # not imported for this: then there is no loop
+    return lowlevel is not None and bool(lowlevel.in_trio_run())
 
 
 def _print(report: Report | None, as_json: bool) -> int:
