@@ -17,7 +17,7 @@ from libreseed import limits
 __all__ = ["Selection", "Span", "Unsatisfiable", "not_modified", "precondition_fails", "select"]
 
 Span = tuple[int, int]  # from the first byte up to, without, the second
-_SPEC = re.compile(r"(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))", re.ASCII)
+_SPEC = re.compile(r"(?:([0-9]+)-([0-9]*)|-([0-9]+))", re.ASCII)  # as many digits as HTTP_RANGE_CHARS leaves room for
 _TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"')
 
 
