@@ -133,9 +133,9 @@ def index_keys(entry_hashes: Sequence[bytes]) -> list[int]:
 def candidates(connection: sqlite3.Connection, keys: Iterable[int]) -> list[int]:
     """Where entries are, of those in the index on the disk, whose hashes begin as ``keys`` say."""
     wanted = json.dumps(sorted(keys))  # in order, so that the index is read page by page
-    query = "SELECT idx FROM json_each(?1) CROSS JOIN log_index ON entry_key = value UNION ALL "
-    query += "SELECT idx FROM json_each(?1) CROSS JOIN log_index_recent ON entry_key = value"
-    return [index for (index,) in connection.execute(query, (wanted,))] if wanted != "[]" else []
+    query = "SELECT idx FROM json_each(?) CROSS JOIN log_index ON entry_key = value UNION ALL "
+    query += "SELECT idx FROM json_each(?) CROSS JOIN log_index_recent ON entry_key = value"
+    return [index for (index,) in connection.execute(query, (wanted, wanted))] if wanted != "[]" else []
 
 
 def _stored_keys(hashes: bytes) -> list[int]:
