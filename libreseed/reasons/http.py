@@ -34,7 +34,7 @@ ROWS: tuple[Reason, ...] = (
     ),
     *rows(Exit.NO_SOURCE, "Ask again without If-Match: the server has another version.", "http.precondition"),
     *rows(Exit.NO_SOURCE, "Ask more slowly, or ask several servers.", "http.rate"),
-    *rows(Exit.NO_SOURCE, "Send less in one request.", "http.body-too-large"),
+    *rows(Exit.NO_SOURCE, "Send less in one request.", "http.body-too-large", "http.head-too-large"),
     *rows(Exit.NO_SOURCE, "Use a method that the answer's Allow field names.", "http.method"),
     *rows(Exit.NO_SOURCE, "Ask as the server's documents say.", "http.media-type"),
     *rows(Exit.TIMED_OUT, "Send the request's body faster.", "http.body-timeout"),

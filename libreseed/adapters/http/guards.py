@@ -1,8 +1,9 @@
 """ASGI middleware that every server wears: bodies are bounded in size and time, clients in rate, readers in patience.
 
-Innermost to outermost the application sees: a body of at most ``max_body`` bytes (413), whole within ``body_seconds``
-(408); a rate per client (429 with ``Retry-After``); and sends that fail once the client is gone or does not read for
-``stall_seconds``, so that no handler works for nobody. Answers of its own are problem documents
+Innermost to outermost the application sees: a head within bounds (431; the protocol code below sees to one that never
+ends, but takes a longer one that comes at once); a body of at most ``max_body`` bytes (413), whole within
+``body_seconds`` (408); a rate per client (429 with ``Retry-After``); and sends that fail once the client is gone or
+does not read for ``stall_seconds``, so that no handler works for nobody. Answers of its own are problem documents
 (RFC 9457) with the reason code. WebSockets are refused. It does not compress, log or authenticate.
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 
 import trio
 
+from libreseed import limits
 from libreseed.adapters.http.connections import Connections
 from libreseed.adapters.http.rate_limit import RateLimiter
 
@@ -86,6 +88,7 @@ class Guard:
             if self._rate is not None and (wait := self._rate.wait(client, trio.current_time())):
                 await problem(exchange.send, 429, "http.rate", headers=[(b"retry-after", b"%d" % (int(wait) + 1))])
                 return
+            exchange.check_head()
             exchange.check_length()
             await self._app(scope, exchange.receive, exchange.send)
         except _Refused as refusal:
@@ -118,6 +121,13 @@ class _Exchange:
         here = (local[0], local[1]) if local else None
         self._connection = connections.find((peer[0], peer[1]), here) if peer else None
         self.begun = False
+
+    def check_head(self) -> None:
+        """Refuse a request line and header fields above the bound."""
+        fields = sum(len(name) + len(value) for name, value in self._scope["headers"])
+        line = len(self._scope.get("raw_path") or b"") + len(self._scope.get("query_string", b""))
+        if line + fields > limits.HTTP_HEAD_BYTES:
+            raise _Refused(431, "http.head-too-large")
 
     def check_length(self) -> None:
         """Refuse by ``content-length`` before anything is read."""

@@ -59,6 +59,19 @@ async def test_a_body_that_is_too_large_is_refused_before_and_while_it_comes() -
     assert chunked.startswith(b"HTTP/1.1 413") and b"http.body-too-large" in chunked
 
 
+@pytest.mark.parametrize("size", [17_000, 60_000])
+async def test_a_head_that_is_too_large_is_refused_also_when_it_comes_at_once(size: int) -> None:
+    async with served(echo) as server:
+        field = await raw_request(server, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * size + b"\r\n\r\n")
+        query = await raw_request(server, b"GET /?" + b"x" * size + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        small = await raw_request(
+            server, b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: " + b"x" * 15_000 + b"\r\n\r\n"
+        )
+    assert field.startswith(b"HTTP/1.1 431") and b"http.head-too-large" in field
+    assert query.startswith(b"HTTP/1.1 431") and b"http.head-too-large" in query
+    assert small.startswith(b"HTTP/1.1 200")
+
+
 async def test_a_client_above_its_rate_is_told_to_wait() -> None:
     options = HttpServerOptions(rate=Rate(0.001, 3))
     async with served(echo, options) as server, HttpClient() as client:
