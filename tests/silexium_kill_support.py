@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class Ordeal:
 
     def look(self) -> None:
         """Check the database as it lies there after a kill."""
-        with sqlite3.connect(self.shop.server / "silexium.db") as connection:
+        with closing(sqlite3.connect(self.shop.server / "silexium.db")) as connection:
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'log_sth'").fetchone():
                 return
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -291,7 +291,7 @@ async def test_documents_lie_in_the_database_as_they_were_verified(shop: Shop) -
     server = parse_attestation(found.attestations[2], shop.site().server_public())
     assert parse_release_manifest(found.manifest).release == HELLO
     assert str(server.role) == "server"
-    with sqlite3.connect(shop.server / "silexium.db") as connection:
+    with closing(sqlite3.connect(shop.server / "silexium.db")) as connection:
         dump = "\n".join(connection.iterdump())
     assert '"package":"hello"' in dump
 
@@ -314,7 +314,6 @@ async def test_damage_in_the_catalogue_is_found(shop: Shop, damage: str) -> None
     async with workshop(shop) as here:
         await here.publish(now())
     assert run("releases", "--check", "--config", shop.server)["checked"] == 1
-    with sqlite3.connect(shop.server / "silexium.db") as connection:
+    with closing(sqlite3.connect(shop.server / "silexium.db")) as connection, connection:
         connection.execute(damage)
-    connection.close()
     assert run("releases", "--check", "--config", shop.server, code=50)["reason"] == "storage.database"
