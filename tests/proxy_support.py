@@ -44,6 +44,7 @@ class Proxy:
 
 
 async def _pipe(source: trio.SocketStream, sink: trio.SocketStream, both: trio.CancelScope) -> None:
+    """Hand on what comes until one of the two has enough; then ``both`` directions end."""
     try:
         async for data in source:
             await sink.send_all(data)

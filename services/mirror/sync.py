@@ -49,12 +49,14 @@ def add_parser(commands: argparse._SubParsersAction[CommandParser]) -> None:
 def _command() -> Callable[[argparse.Namespace], Report]:
     import trio
 
+    from libreseed.adapters.command.awake_clock import AwakeClock
+
     from .sync_run import read_plan, run_sync
 
     def run(arguments: argparse.Namespace) -> Report:
         plan = read_plan(arguments)
         with Progress(quiet=arguments.quiet) as progress:
-            result = trio.run(run_sync, plan, progress)
+            result = trio.run(run_sync, plan, progress, clock=AwakeClock())
         lines = [f"pulled    {counted(len(result.added), 'release')}; {len(result.kept)} were there already"]
         lines += [f"added     {name}" for name in result.added]
         lines += [f"failed    {name}: {why}" for name, why in result.failed.items()]

@@ -110,12 +110,13 @@ def _resolve(args: argparse.Namespace) -> Report:
 
     import trio
 
+    from libreseed.adapters.command.awake_clock import AwakeClock
     from libreseed.resolve.proofs import check_lines
 
     from .flow import resolve
 
     with Progress(quiet=args.quiet) as progress:
-        outcome = trio.run(resolve, options, progress)
+        outcome = trio.run(resolve, options, progress, clock=AwakeClock())
     if not args.quiet:  # after the last phase is said to be done
         print(harmless(outcome.summary()), file=sys.stderr)
     if args.explain:

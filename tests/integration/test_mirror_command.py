@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import trio
 
 from libreseed.adapters.resolving.resolver_settings import load_resolver_settings
 from libreseed.errors import UsageFault
-from tests.mirror_support import files_of, start, without_chunks
+from tests.mirror_support import Asked, FakeMirror, files_of, start, without_chunks
 from tests.resolver_support import KEY, Sample, assert_installed, make_sample, scene
 
 pytestmark = pytest.mark.integration
@@ -77,6 +79,33 @@ async def test_what_is_wrong_with_each_mirror_is_said(tmp_path: Path, sample: Sa
         assert (code, report["reason"], report["step"]) == (11, "source.incomplete", 5)
         assert "none of them as signed" in report["message"].partition(liar.url)[2]
         assert "cannot be reached" in report["message"].partition(dead)[2]
+
+
+@pytest.mark.slow
+async def test_a_resolver_that_is_stopped_for_longer_than_its_patience_goes_on(tmp_path: Path, sample: Sample) -> None:
+    """Ctrl-Z, a frozen container, a starved machine: the mirror was not silent, nobody listened."""
+    policy = tmp_path / "policy.toml"
+    policy.write_text("patience-seconds = 2\npeer-silence-seconds = 2\n", encoding="utf-8")
+    processes: list[trio.Process] = []
+
+    async def stop_and_go_on(mirror: FakeMirror, asked: Asked, stream: trio.SocketStream) -> bool:
+        if len(mirror.asked) == 1:
+            processes[0].send_signal(signal.SIGSTOP)
+            await trio.sleep(6)
+            processes[0].send_signal(signal.SIGCONT)
+            await trio.sleep(0.5)  # it has looked at its clock by now
+        return False
+
+    async with scene(tmp_path, sample, publish=False) as it:
+        site = await start(it.nursery, files_of(sample), stop_and_go_on)
+        line = [sys.executable, "-m", "libreseed_services.resolver.cli", "sample@1.0.0", "--no-silexium"]
+        line += ["--store", str(it.store), "--publisher", str(KEY.public), "--policy", str(policy)]
+        line += ["--mirror", site.url, "--bootstrap", "none"]
+        async with trio.open_nursery() as nursery:
+            processes.append(await nursery.start(partial(trio.run_process, line, capture_stderr=True, check=False)))
+            code = await processes[0].wait()
+        assert code == 0
+        assert_installed(sample, it.store / "packages" / "sample@1.0.0")
 
 
 @pytest.mark.parametrize(
