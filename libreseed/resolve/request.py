@@ -20,12 +20,14 @@ class Request:
 
     ``publisher`` is the key that the user named for this run (``--publisher``), which outranks every pin.
     ``without_silexium`` is the user's explicit word that step 10 may be left out; it is never a default.
+    ``named_store`` is what a pin for this run has to name with ``--store``; None where the usual store is used.
     """
 
     release: ReleaseId
     publisher: PublicKey | None = None
     without_silexium: bool = False
     offline: bool = False
+    named_store: str | None = None
 
 
 def parse_release(text: str) -> ReleaseId:

@@ -8,6 +8,7 @@ could answer by accident.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,9 +40,10 @@ def trusted_publishers(request: Request, policy_pins: Pins, store_pins: Pins) ->
     return None
 
 
-def pin_command(name: PackageName, key: PublicKey) -> str:
-    """The command that makes ``key`` trusted for ``name`` from now on."""
-    return f"libreseed trust add {name} {key}"
+def pin_command(name: PackageName, key: PublicKey, store: str | None = None) -> str:
+    """The command that makes ``key`` trusted for ``name`` from now on, in ``store`` or the usual one."""
+    place = "" if store is None else f" --store {shlex.quote(store)}"
+    return f"libreseed trust add {name} {key}{place}"
 
 
 def untrusted(request: Request, found: Sequence[PublicKey]) -> UsageFault:
@@ -49,7 +51,8 @@ def untrusted(request: Request, found: Sequence[PublicKey]) -> UsageFault:
     name = request.release.name
     claims = f"{len(found)} key{' claims' if len(found) == 1 else 's claim'} {request.release}"
     message = f"no publisher is trusted for {name}; {claims}: {', '.join(map(str, found))}"
-    details = [f"to trust it from now on: {pin_command(name, key)}" for key in found]
+    commands = [pin_command(name, key, request.named_store) for key in found]
+    details = [f"to trust it from now on: {command}" for command in commands]
     details += [f"to trust it once:         --publisher {key}" for key in found]
-    evidence = {"publishers": [str(key) for key in found], "commands": [pin_command(name, key) for key in found]}
+    evidence = {"publishers": [str(key) for key in found], "commands": commands}
     return UsageFault("trust.unknown-publisher", message, evidence=evidence, details=details)

@@ -132,11 +132,13 @@ def _options(args: argparse.Namespace) -> Options:
 
     _refuse_unsupported(args)
     settings = _settings(args)
+    store = store_root(settings["store"])
     request = Request(
         release=parse_release(args.release),
         publisher=parse_key(args.publisher) if args.publisher is not None else None,
         without_silexium=args.no_silexium,
         offline=args.offline,
+        named_store=None if args.store is None and args.config is None else str(store),
     )
     policy = _policy(settings["policy"])
     from .flow import Options
@@ -146,7 +148,7 @@ def _options(args: argparse.Namespace) -> Options:
     return Options(
         request=request,
         policy=policy,
-        store=store_root(settings["store"]),
+        store=store,
         out=args.out,
         bootstrap=settings["bootstrap"],
         peers=tuple(_peer(peer) for peer in args.peer),

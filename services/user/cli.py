@@ -138,16 +138,16 @@ def _verdict(story: Story) -> Report:
 
 def _add_store_flag(verb: CommandParser) -> None:
     verb.add_argument(
-        "--store", type=Path, metavar="D", help="the resolver's store (default: LIBRESEED_STORE or yours)"
+        "--store", type=Path, metavar="D", help="the resolver's store (default: the one that libreseed-resolve uses)"
     )
     add_json_flag(verb)
 
 
 def _store_root(args: argparse.Namespace) -> Path:
     """The same place that ``libreseed-resolve`` uses."""
-    from libreseed.adapters.resolving.store import store_root
+    from libreseed.adapters.resolving.resolver_settings import usual_store
 
-    return store_root(args.store)
+    return usual_store(args.store)
 
 
 def _add_list(verbs: argparse._SubParsersAction[CommandParser]) -> None:

@@ -214,12 +214,13 @@ class _Found:
 def _installed(args: argparse.Namespace) -> Report:
     from libreseed.adapters.packing.tree_check import check_tree_on_disk
     from libreseed.adapters.resolving.installed import installed
-    from libreseed.adapters.resolving.store import Store, store_root
+    from libreseed.adapters.resolving.resolver_settings import usual_store
+    from libreseed.adapters.resolving.store import Store
     from libreseed.errors import NotFound
     from libreseed.resolve.request import parse_release
 
     release = parse_release(args.release)
-    store = Store(store_root(args.store))
+    store = Store(usual_store(args.store))
     receipts = [receipt for receipt in installed(store) if receipt.minimal.release == release]
     if not receipts:
         raise NotFound("notfound.installed", f"{release} is not installed in {store.root}")

@@ -158,6 +158,12 @@ def test_refusal_lists_every_claimant_and_how_to_pin_it() -> None:
         assert any(line.endswith(f"--publisher {key}") for line in error.details)
 
 
+def test_the_command_that_pins_names_the_store_that_this_run_was_told_of() -> None:
+    error = untrusted(Request(RELEASE, named_store="/srv/my store"), [KEY.public])
+    assert error.evidence["commands"] == [f"libreseed trust add {NAME} {KEY.public} --store '/srv/my store'"]
+    assert error.details[0].endswith("--store '/srv/my store'")
+
+
 def test_pins_are_kept_and_removed(tmp_path: Path) -> None:
     trust = TrustStore(tmp_path / "store")
     assert dict(trust.pins()) == {}

@@ -59,6 +59,24 @@ def test_a_store_that_is_a_file_is_not_an_empty_store(tmp_path: Path, capsys: py
     assert run(capsys, "list", "--store", tmp_path / "absent") == (0, {"ok": True, "installed": []})
 
 
+def test_the_store_of_the_configuration_is_the_one_that_is_listed_and_pinned_in(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config" / "libreseed").mkdir(parents=True)
+    (tmp_path / "config" / "libreseed" / "resolver.toml").write_text(f"store = '{tmp_path / 'mine'}'\n")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for variable in ("LIBRESEED_STORE", "CONFIGURATION_DIRECTORY"):
+        monkeypatch.delenv(variable, raising=False)
+    place = tmp_path / "mine" / "packages" / str(RELEASE)
+    install(Store(tmp_path / "mine"), sample, place)
+    assert run(capsys, "list")[1]["installed"] == [{"release": str(RELEASE), "path": str(place)}]
+    assert run(capsys, "trust", "add", "hello", KEY)[0] == 0
+    assert (tmp_path / "mine" / "trust.json").exists()
+    code, answer = run(capsys, "verify", RELEASE)  # found, and its content is none
+    assert (code, answer["reason"]) == (50, "storage.changed")
+    assert run(capsys, "uninstall", RELEASE)[1]["removed"] == [str(place)]
+
+
 def install(store: Store, sample: Sample, place: Path) -> Receipt:
     store.open()
     place.mkdir(parents=True)

@@ -24,7 +24,7 @@ from libreseed.adapters.command.settings import (
     text,
 )
 
-__all__ = ["load_resolver_settings", "usual_config"]
+__all__ = ["load_resolver_settings", "usual_config", "usual_store"]
 
 _PUBLIC_BOOTSTRAP = "router.bittorrent.com:6881 dht.libtorrent.org:25401 router.utorrent.com:6881"
 
@@ -33,6 +33,16 @@ def usual_config() -> Path | None:
     """``resolver.toml`` in the configuration folder, if it is there."""
     usual = default_directory("config") / "resolver.toml"
     return usual if usual.exists() else None
+
+
+def usual_store(named: Path | None = None) -> Path:
+    """The store that ``libreseed-resolve`` uses when it is told no other: ``named``, the variable, ``resolver.toml``.
+
+    Raises what :func:`load_resolver_settings` raises.
+    """
+    from libreseed.adapters.resolving.store import store_root
+
+    return store_root(named if named is not None else load_resolver_settings(None, {})["store"])
 
 
 def load_resolver_settings(config: Path | None, flags: Mapping[str, object]) -> dict[str, Any]:
