@@ -259,7 +259,10 @@ def test_killed_at_any_moment_a_log_and_its_witness_lose_and_contradict_nothing(
     draw, told, asked = random.Random(7), Told(), Told()
     (tmp_path / "log").mkdir()
     (tmp_path / "witness").mkdir()
-    for _ in range(5):
+    for number in range(40):
         kill_writers(tmp_path / "log", draw, told)
         kill_cosigners(tmp_path / "witness", draw, asked)
-    assert told.counts["appended"] and told.counts["signed"] and asked.counts["cosigned"]
+        seen = told.counts["appended"] and told.counts["signed"] and asked.counts["cosigned"]
+        if seen and number >= 4:  # a slow disk takes more rounds until each was done once
+            return
+    raise AssertionError("killed too early to show anything")
