@@ -232,7 +232,8 @@ def test_host_without_ipv6_is_told_nothing_of_it(tmp_path: Path) -> None:
     assert failure(done) == (11, "source.no-bootstrap")
 
 
-async def test_ctrl_c_is_130_and_the_next_run_goes_on(tmp_path: Path, sample: Sample) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+async def test_ctrl_c_is_130_and_the_next_run_goes_on(tmp_path: Path, sample: Sample, number: signal.Signals) -> None:
     async with scene(tmp_path, sample) as it:
         seeder = await it.seed()
         seeder.session.set_limits(upload=60_000)
@@ -241,7 +242,7 @@ async def test_ctrl_c_is_130_and_the_next_run_goes_on(tmp_path: Path, sample: Sa
         async def interrupt(process: trio.Process) -> None:
             while not downloaded(sample, it.store):
                 await trio.sleep(0.05)  # the journal of another process
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
 
         async with trio.open_nursery() as nursery:
             start = partial(trio.run_process, line, capture_stdout=True, capture_stderr=True, check=False)
