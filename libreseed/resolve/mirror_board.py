@@ -133,7 +133,8 @@ class MirrorBoard:
             for chunk, flag in zip(chunks, flags, strict=True):
                 if not flag:
                     lacks[chunk] = 1
-        ask.mirror.took(ask.kind, len(flags) - bad, bad)
+        before = b"\0" if ask._bad_run or ask.mirror.misses else b"\1"
+        ask.mirror.took(ask.kind, len(flags) - bad, bad, (before + flags).count(b"\1\0"))
         ask._bad_run = len(flags) - 1 - flags.rfind(1) + (ask._bad_run if bad == len(flags) else 0) if bad else 0
         return ask.mirror.alive and ask._bad_run < limits.MIRROR_BAD_RUN
 
@@ -143,7 +144,7 @@ class MirrorBoard:
             self._alike.add((ask.mirror.url, ask.chunks.start))
         else:
             self._lacking(ask.mirror, ask.kind)[ask.chunks.start] = 1
-            ask.mirror.took(ask.kind, 0, 1)
+            ask.mirror.took(ask.kind, 0, 1, gaps=not ask.mirror.misses)
 
     def worth_a_sample(self, ask: Ask) -> bool:
         """Whether to ask a mirror that often sends junk for a few known bytes of a chunk first."""

@@ -63,7 +63,13 @@ class MirrorScore:
     @property
     def patchy(self) -> bool:
         """Whether so much of what it was asked for lately was wrong, or not there, that peers are the better choice."""
-        return self.holds < limits.MIRROR_HOLDS
+        return self.holds < limits.MIRROR_HOLDS or self.misses >= limits.MIRROR_BAD_RUN
+
+    @property
+    def hopeful(self) -> bool:
+        """Whether it is alive and not patchy, or only in a gap that may end soon."""
+        gap = self.proven and self.holds >= limits.MIRROR_HOLDS and self._tries < limits.MIRROR_TRIES
+        return self.alive and (not self.patchy or gap)
 
     @property
     def refusals(self) -> int:
@@ -79,15 +85,18 @@ class MirrorScore:
         """Whether chunks of that file came, right or wrong."""
         return kind in self._given
 
-    def took(self, kind: Kind, good: int, bad: int) -> None:
-        """So many chunks arrived and were judged."""
+    def took(self, kind: Kind, good: int, bad: int, gaps: int | None = None) -> None:
+        """So many chunks arrived and were judged; the wrong ones in so many ``gaps`` (default: each is one).
+
+        A long gap is no worse than a short one: beside it all may be good.
+        """
         self._given.add(kind)
         self.good += good
         self.bad += bad
         self.trust += (good / (good + bad) - self.trust) * (1 - 0.8 ** (good + bad))
         self.misses = 0 if good else self.misses + bad
         if kind is Kind.DATA:
-            self._estimate(good, bad)
+            self._estimate(good, bad if gaps is None else gaps)
         if good:
             self._strikes = self._empty = 0
         if self.bad >= limits.MIRROR_BAD_CHUNKS and not self.good:
@@ -108,7 +117,7 @@ class MirrorScore:
         """It answered that it cannot give these (404, 416, 503, ...), asking for ``pause_s`` of rest maybe."""
         self.refused += 1
         self._empty += 1
-        if kind is Kind.DATA and not pause_s:
+        if kind is Kind.DATA and not pause_s and self._empty == 1:
             self._estimate(0, 1)
         self.window = max(1, chunks // 2)
         self.ready_at = max(self.ready_at, now + min(pause_s, limits.MIRROR_PAUSE_SECONDS))
@@ -146,8 +155,11 @@ class MirrorScore:
         """How long it would take for ``chunks``, as far as is known."""
         return chunks * limits.CHUNK_BYTES / self.rate if self.rate else 0.0
 
-    def _estimate(self, had: int, lacked: int) -> None:
-        self.holds += (had / (had + lacked) - self.holds) * (1 - 0.95 ** (had + lacked))
+    def _estimate(self, had: int, gaps: int) -> None:
+        if had + gaps:
+            self.holds += (had / (had + gaps) - self.holds) * (1 - 0.95 ** (had + gaps))
+        if not self.patchy:
+            self._tries, self.try_at = 0, 0.0
 
     def _measure(self, count: int, seconds: float) -> None:
         rate = count / max(seconds, 1e-6)

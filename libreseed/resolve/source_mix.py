@@ -201,7 +201,10 @@ class SourceMix:
 
     def _judge_open(self, now: float) -> None:
         before = self.open
-        waiting = self._share and self.board.pools[Kind.DATA].find(LATER) >= 0
+        waiting = self._share and (
+            self.board.pools[Kind.DATA].find(LATER) >= 0
+            or any(mirror.patchy and mirror.hopeful for mirror in self.board.mirrors)
+        )
         self.open = not self.board.able(now) and not waiting
         self.revision += self.open != before
 
@@ -249,7 +252,7 @@ class SourceMix:
         caution demands, and everything where no mirror has been without fault.
         """
         layout, board = self._pieces.layout, self.board
-        if not any(one.alive and not one.patchy for one in board.mirrors):
+        if not any(one.hopeful for one in board.mirrors):
             return len(layout.tgz.pieces)
         left = len(layout.tgz.pieces) - self._pieces.finished_of(layout.tgz)
         trusted = min(limits.SHARE_FIRST_BYTES, layout.tgz.size // 32)

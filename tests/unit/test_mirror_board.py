@@ -558,3 +558,37 @@ def test_the_last_chunk_that_mirrors_cannot_give_opens_everything_at_once() -> N
     mix.ended(ask, 1.0 + limits.MIX_SECONDS / 2)
     assert mix.open
     assert not mix.able(1.1)
+
+
+def test_a_long_gap_is_no_worse_than_a_short_one() -> None:
+    """Beside it all may be good; a mirror that lacks a chunk here and there leaves most pieces incomplete."""
+    gap, scattered = MirrorScore("http://gap"), MirrorScore("http://scattered")
+    for mirror in (gap, scattered):
+        mirror.took(Kind.DATA, 100, 0)
+    gap.took(Kind.DATA, 0, 200, gaps=1)
+    assert gap.patchy  # for the moment
+    assert gap.hopeful
+    for _ in range(4):
+        scattered.took(Kind.DATA, 1, 0)
+        scattered.took(Kind.DATA, 0, 1)
+    assert scattered.patchy
+    assert not scattered.hopeful
+    gap.took(Kind.DATA, 1, 0)
+    assert not gap.patchy
+    gap.took(Kind.DATA, 0, limits.MIRROR_BAD_RUN, gaps=0)
+    for now in range(limits.MIRROR_TRIES):
+        gap.tried(float(now))
+    assert not gap.hopeful
+    gap.drop("http.unreachable", "x")
+    assert not gap.hopeful
+
+
+def test_the_board_counts_gaps_across_answers() -> None:
+    board = board_of(1, 400)
+    mirror = board.mirrors[0]
+    ask = board.next(mirror, 0.0)
+    assert ask is not None
+    board.arrived(ask, b"\1\0")
+    once = mirror.holds
+    board.arrived(ask, b"\0\0")  # the same gap
+    assert mirror.holds == once
