@@ -112,8 +112,7 @@ def finish(ordeal: Ordeal, places: list[Path]) -> None:
         shop.ingest(place)
     releases = [place.name.removesuffix(".silexium") for place in places]
     with starting(shop) as server:
-        wait_until(shop, releases, patience=600)
-        time.sleep(1.5)
+        wait_until(shop, releases, patience=600, server=server)
         policy, now = shop.policy(), int(time.time())
         for release in releases:
             with urllib.request.urlopen(f"{server.url}/bundle/{release}", timeout=30) as answer:

@@ -6,9 +6,12 @@ import contextlib
 import io
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -184,9 +187,29 @@ def starting(shop: Shop, *arguments: str, wait: bool = True) -> Iterator[Silexiu
         yield server
 
 
-def wait_until(shop: Shop, releases: Sequence[str], state: str = "logged", *, patience: float = PATIENCE_S) -> None:
-    """Until all of ``releases`` are in ``state``."""
+def wait_until(
+    shop: Shop,
+    releases: Sequence[str],
+    state: str = "logged",
+    *,
+    patience: float = PATIENCE_S,
+    server: SilexiumProcess | None = None,
+) -> None:
+    """Until all of ``releases`` are in ``state`` and, of a logged one, the head that ``server`` serves covers it."""
     deadline = time.monotonic() + patience
     while not all(shop.states().get(release) == state for release in releases):
         assert time.monotonic() < deadline, shop.states()
         time.sleep(0.1)
+    while server is not None and not all(_serves(server.url, release) for release in releases):
+        assert time.monotonic() < deadline, f"logged, and not served: {releases}"
+        time.sleep(0.1)
+
+
+def _serves(url: str, release: str) -> bool:
+    trusting = ssl._create_unverified_context()  # whose certificate it is, is not the question here
+    try:
+        with urllib.request.urlopen(f"{url}/bundle/{release}", timeout=30, context=trusting) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as error:
+        with error:
+            return False

@@ -23,7 +23,7 @@ def test_no_request_makes_the_server_fail(tmp_path: Path) -> None:
     line += ["--max-examples", os.environ.get("SILEXIUM_SCHEMATHESIS_EXAMPLES", "15"), "--seed", "1"]
     line += ["--generation-database", "none", "--phases", "examples,coverage,fuzzing"]
     with starting(shop) as server:
-        wait_until(shop, ["hello@1.0.0"])
+        wait_until(shop, ["hello@1.0.0"], server=server)
         done = subprocess.run(
             [*line, f"{server.url}/openapi.json"],
             cwd=tmp_path,

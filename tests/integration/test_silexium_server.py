@@ -43,12 +43,12 @@ def test_a_release_goes_from_ci_into_the_log_and_its_answer_proves_it(tmp_path: 
     first, second = shop.attested("hello@1.0.0"), shop.attested("hello@1.1.0", binaries={"linux": b"tool"})
     assert shop.ingest(first)["state"] == "staged"
     with starting(shop) as server:
-        wait_until(shop, ["hello@1.0.0"])
+        wait_until(shop, ["hello@1.0.0"], server=server)
         assert shop.ingest(first)["state"] == "logged"
         old = parse_install_answer(post(f"{server.url}/install", {"package": "hello", "os": "linux", "arch": "x86_64"}))
         assert old.release == ReleaseId.parse("hello@1.0.0")
         assert shop.ingest(second)["server_running"] is True
-        wait_until(shop, ["hello@1.1.0"])
+        wait_until(shop, ["hello@1.1.0"], server=server)
         asked = {"package": "hello", "os": "linux", "arch": "x86_64", "known_sth": old.bundle.sth}
         deadline = time.monotonic() + 60
         while (new := parse_install_answer(post(f"{server.url}/resolve", asked))).release == old.release:
@@ -173,12 +173,12 @@ def test_a_database_put_back_from_a_backup_is_refused(tmp_path: Path) -> None:
     shop = Shop.make(tmp_path / "shop")
     shop.ingest(shop.attested("hello@1.0.0"))
     with starting(shop) as server:
-        wait_until(shop, ["hello@1.0.0"])
+        wait_until(shop, ["hello@1.0.0"], server=server)
         assert server.stop() == 0
     run("log", "backup", tmp_path / "yesterday.db", "--config", shop.server)
     shop.ingest(shop.attested("hello@1.1.0"))
     with starting(shop) as server:
-        wait_until(shop, ["hello@1.1.0"])
+        wait_until(shop, ["hello@1.1.0"], server=server)
         assert server.stop() == 0
     for suffix in ("", "-wal", "-shm"):
         (shop.server / f"silexium.db{suffix}").unlink(missing_ok=True)
@@ -193,7 +193,7 @@ async def test_tls_and_http_2(tmp_path: Path) -> None:
     tls = make_tls(tmp_path / "tls", hosts=(host,))
     with starting(shop, "--certificate", str(tls.certfile), "--certificate-key", str(tls.keyfile)) as server:
         assert server.url.startswith("https://")
-        wait_until(shop, ["hello@1.0.0"])
+        wait_until(shop, ["hello@1.0.0"], server=server)
         options = HttpClientOptions(ca_file=tls.certfile, use_proxies=False)
         async with HttpClient(options) as client:
             asked = {"package": "hello", "os": "linux", "arch": "x86_64", "version": "1.0.0"}
@@ -220,7 +220,7 @@ def test_hostile_clients_are_refused_and_others_served_beside_them(tmp_path: Pat
     shop = Shop.make(tmp_path / "shop")
     shop.ingest(shop.attested("hello@1.0.0"))
     with starting(shop) as server:
-        wait_until(shop, ["hello@1.0.0"])
+        wait_until(shop, ["hello@1.0.0"], server=server)
         host, port = server.url.removeprefix("http://").split(":")
         slow = [socket.create_connection((host, int(port))) for _ in range(50)]
         for connection in slow:
