@@ -37,6 +37,7 @@ _READER_CACHE_KIB = 4096
 _WRITER_CACHE_KIB = 32768
 _PAGE_BYTES = 8192
 _CHECKPOINT_BYTES = 64 * 2**20  # of write-ahead log between two checkpoints that a writer makes
+_CHANGES_UNSEEN = 32  # rows; asking for the file's size costs a small transaction a part of its time
 _COPIED_BYTES = 16 * 2**20  # by which the file grows between two that are made beside the writers
 _MIGRATIONS = """
 CREATE TABLE IF NOT EXISTS migrations(
@@ -105,6 +106,7 @@ class Database:
         self._closed = False
         self._copying: threading.Thread | None = None
         self._copied_pages: int | None = None
+        self._looked_at = 0  # rows that the writer had changed when the file's size was last asked for
         self._limiter: trio.CapacityLimiter | None = None
         with _explained(path):
             self._writer = _connect(path, _WRITER_CACHE_KIB)
@@ -143,9 +145,10 @@ class Database:
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
                 yield self._writer
-                (pages,) = self._writer.execute("PRAGMA page_count").fetchone()
+                pages = self._grown()
                 self._writer.execute("COMMIT")
-                self._copy_beside(pages)
+                if pages is not None:
+                    self._copy_beside(pages)
             finally:
                 self._writing = None
                 if self._writer.in_transaction:
@@ -192,6 +195,13 @@ class Database:
                 while self._readers:
                     self._readers.pop().close()
             self._writer.close()
+
+    def _grown(self) -> int | None:
+        """How many pages the file has with this transaction; None while so few rows changed that it matters little."""
+        if self._writer.total_changes - self._looked_at < _CHANGES_UNSEEN:
+            return None
+        self._looked_at = self._writer.total_changes
+        return int(self._writer.execute("PRAGMA page_count").fetchone()[0])
 
     def _copy_beside(self, pages: int) -> None:
         """Have what is in the write-ahead log copied to its place by another thread when the file has grown by much.

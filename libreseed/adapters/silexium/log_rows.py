@@ -25,6 +25,7 @@ _RUN_BYTES = 2**16
 _ROWS = "FROM log_entries WHERE idx >= (SELECT max(idx) FROM log_entries WHERE idx <= ?) AND idx < ? ORDER BY idx"
 _BODIES = "SELECT idx, entry_hashes, bodies " + _ROWS
 _HASHES = "SELECT idx, entry_hashes " + _ROWS
+_INSERT = "INSERT INTO log_entries VALUES(?, ?, CAST(? AS TEXT), ?)"
 _STATE = "SELECT idx + length(entry_hashes) / 32, root FROM log_entries ORDER BY idx DESC LIMIT 1"
 
 
@@ -33,6 +34,9 @@ def cut_runs(first: int, entries: Sequence[bytes]) -> list[slice]:
     what cannot be kept as text, and so be read in what ``sqlite3 .dump`` shows."""
     if entries and not 1 <= min(map(len, entries)) <= max(map(len, entries)) <= limits.LOG_ENTRY_BYTES:
         raise ProofRejected("silexium.entry", f"an entry has 1 to {limits.LOG_ENTRY_BYTES} bytes")
+    if len(entries) == 1:
+        _is_run(entries)
+        return [slice(0, 1)]
     runs: list[slice] = []
     at = 0
     while at < len(entries):
@@ -70,11 +74,14 @@ def add_runs(
     root: bytes,
 ) -> None:
     """Store a batch by its runs, with its entries' hashes; the last run carries the root of the tree up to its end."""
+    if len(entries) == 1:
+        connection.execute(_INSERT, (first, hashes[0], entries[0], root))
+        return
     rows = (
         (first + run.start, b"".join(hashes[run]), b"\n".join(entries[run]), root if run is runs[-1] else None)
         for run in runs  # one after the other: joining is cheap while its bytes stay in the processor's cache
     )
-    connection.executemany("INSERT INTO log_entries VALUES(?, ?, CAST(? AS TEXT), ?)", rows)
+    connection.executemany(_INSERT, rows)
 
 
 def log_state(connection: sqlite3.Connection) -> tuple[int, bytes] | None:

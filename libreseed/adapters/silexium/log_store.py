@@ -123,7 +123,8 @@ class LogStore:
         rows = [(*tile, *row) for tile, row in changed.items() if tile[0] or len(row[0]) == _TILE_BYTES]
         query = "INSERT INTO log_tiles VALUES(?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
         query += "hashes = excluded.hashes, groups = excluded.groups"
-        connection.executemany(query, rows)
+        if rows:
+            connection.executemany(query, rows)
         add_runs(connection, old.size, entries, runs, hashes, root=new.root)
         self._index.add(connection, old.size, new.size)
         self._tail = new, tail
