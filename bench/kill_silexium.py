@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from libreseed.adapters.silexium.log_check import check_log
+from libreseed.adapters.silexium.log.log_check import check_log
 from tests.log_kill_support import Told, kill_cosigners, kill_writers
 from tests.log_support import open_log
 

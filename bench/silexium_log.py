@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from blake3 import blake3
 
 from libreseed.adapters.silexium.database import open_database
-from libreseed.adapters.silexium.log_check import check_log
-from libreseed.adapters.silexium.log_store import LOG_SCHEMA, LogStore
+from libreseed.adapters.silexium.log.log_check import check_log
+from libreseed.adapters.silexium.log.log_store import LOG_SCHEMA, LogStore
 from libreseed.keys.ed25519 import PrivateKey
 from libreseed.silexium.log_proofs import verify_consistency, verify_inclusion
 from libreseed.silexium.tree_head import NamedKey

@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import trio
 
 from libreseed.adapters.silexium.database import open_database
-from libreseed.adapters.silexium.embedded import embedded_world
-from libreseed.adapters.silexium.embedded_services import EmbeddedCalendarService, EmbeddedTimeStampService
-from libreseed.adapters.silexium.header_store import HeaderStore
-from libreseed.adapters.silexium.stamp_queue import STAMP_SCHEMA
-from libreseed.adapters.silexium.stamping import Stamping
+from libreseed.adapters.silexium.stamps.embedded import embedded_world
+from libreseed.adapters.silexium.stamps.embedded_services import EmbeddedCalendarService, EmbeddedTimeStampService
+from libreseed.adapters.silexium.stamps.header_store import HeaderStore
+from libreseed.adapters.silexium.stamps.stamp_queue import STAMP_SCHEMA
+from libreseed.adapters.silexium.stamps.stamping import Stamping
 from libreseed.silexium.bitcoin_headers import HEADER_BYTES, REGTEST
 from libreseed.silexium.bundle import parse_bundle
 from libreseed.silexium.bundle_check import verify_bundle

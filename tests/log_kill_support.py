@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from libreseed.adapters.silexium.database import open_database
-from libreseed.adapters.silexium.log_check import check_log
-from libreseed.adapters.silexium.log_export import export_log
-from libreseed.adapters.silexium.log_folder import LogFolder
-from libreseed.adapters.silexium.witness_store import WITNESS_SCHEMA, WitnessStore
+from libreseed.adapters.silexium.log.log_check import check_log
+from libreseed.adapters.silexium.log.log_export import export_log
+from libreseed.adapters.silexium.log.log_folder import LogFolder
+from libreseed.adapters.silexium.watching.witness_store import WITNESS_SCHEMA, WitnessStore
 from libreseed.errors import LocalFault, NotFound, ProofRejected
 from libreseed.silexium.witness_wire import AddCheckpoint
 from tests.log_support import START, Source, checkpoint_of, entry, grow, mirror_of, open_log

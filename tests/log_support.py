@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from libreseed.adapters.silexium.database import open_database
-from libreseed.adapters.silexium.log_export import export_log
-from libreseed.adapters.silexium.log_folder import LogFolder
-from libreseed.adapters.silexium.log_mirror import LogMirror
-from libreseed.adapters.silexium.log_store import LOG_SCHEMA, LogStore
+from libreseed.adapters.silexium.log.log_export import export_log
+from libreseed.adapters.silexium.log.log_folder import LogFolder
+from libreseed.adapters.silexium.log.log_store import LOG_SCHEMA, LogStore
+from libreseed.adapters.silexium.watching.log_mirror import LogMirror
 from libreseed.errors import NotFound
 from libreseed.silexium.quorum import NO_QUORUM, Quorum
 from libreseed.silexium.tree_head import Checkpoint, SignedTreeHead

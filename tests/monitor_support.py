@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from libreseed.adapters.silexium.log_export import export_log
-from libreseed.adapters.silexium.log_monitor import LogMonitor, Monitored
+from libreseed.adapters.silexium.log.log_export import export_log
+from libreseed.adapters.silexium.watching.log_monitor import LogMonitor, Monitored
 from libreseed.errors import LibreSeedError
 from libreseed.ids import PackageName, PublicKey, ReleaseId
 from libreseed.keys.ed25519 import PrivateKey

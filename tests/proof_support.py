@@ -16,7 +16,7 @@ from libreseed.adapters.command.console import Progress
 from libreseed.adapters.packing.archive_peek import peek_manifest, peek_src
 from libreseed.adapters.resolving.installed import uninstall
 from libreseed.adapters.resolving.store import Store
-from libreseed.adapters.silexium.trust_memory import Remembered, TrustMemory
+from libreseed.adapters.silexium.proofs.trust_memory import Remembered, TrustMemory
 from libreseed.ids import ReleaseId
 from libreseed.keys.ed25519 import PrivateKey
 from libreseed.resolve.policy import Policy

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from libreseed import limits
-from libreseed.adapters.silexium.log_rows import entries_between
-from libreseed.adapters.silexium.log_store import LogStore
+from libreseed.adapters.silexium.log.log_rows import entries_between
+from libreseed.adapters.silexium.log.log_store import LogStore
 from libreseed.ids import ReleaseId
 from libreseed.silexium.bundle import parse_bundle
 from libreseed.silexium.bundle_check import verify_bundle

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from libreseed.adapters.command.keys import read_key_file
-from libreseed.adapters.silexium.answers import Answers
-from libreseed.adapters.silexium.log_store import LogStore
-from libreseed.adapters.silexium.publication import Publication
+from libreseed.adapters.silexium.log.log_store import LogStore
+from libreseed.adapters.silexium.releases.answers import Answers
+from libreseed.adapters.silexium.releases.publication import Publication
 from libreseed.ids import PublicKey, ReleaseId
 from libreseed.silexium.trust_policy import SilexiumPolicy, parse_silexium_policy
 from services.silexium import cli

@@ -8,10 +8,10 @@ from pathlib import Path
 import trio
 
 from libreseed.adapters.silexium.database import open_database
-from libreseed.adapters.silexium.embedded import embedded_world
-from libreseed.adapters.silexium.embedded_services import EmbeddedCalendarService, EmbeddedTimeStampService
-from libreseed.adapters.silexium.stamp_queue import STAMP_SCHEMA
-from libreseed.adapters.silexium.stamping import Stamping
+from libreseed.adapters.silexium.stamps.embedded import embedded_world
+from libreseed.adapters.silexium.stamps.embedded_services import EmbeddedCalendarService, EmbeddedTimeStampService
+from libreseed.adapters.silexium.stamps.stamp_queue import STAMP_SCHEMA
+from libreseed.adapters.silexium.stamps.stamping import Stamping
 from libreseed.silexium.stamp_job import Pace
 
 

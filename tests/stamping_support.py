@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from libreseed.adapters.silexium.calendar_client import CalendarService
 from libreseed.adapters.silexium.database import Database, open_database
-from libreseed.adapters.silexium.embedded import EmbeddedWorld, embedded_world
-from libreseed.adapters.silexium.embedded_services import EmbeddedCalendarService, EmbeddedTimeStampService
-from libreseed.adapters.silexium.stamp_queue import STAMP_SCHEMA
-from libreseed.adapters.silexium.stamping import Stamping
-from libreseed.adapters.silexium.tsa_client import TimeStampService
+from libreseed.adapters.silexium.stamps.calendar_client import CalendarService
+from libreseed.adapters.silexium.stamps.embedded import EmbeddedWorld, embedded_world
+from libreseed.adapters.silexium.stamps.embedded_services import EmbeddedCalendarService, EmbeddedTimeStampService
+from libreseed.adapters.silexium.stamps.stamp_queue import STAMP_SCHEMA
+from libreseed.adapters.silexium.stamps.stamping import Stamping
+from libreseed.adapters.silexium.stamps.tsa_client import TimeStampService
 from libreseed.silexium.bitcoin_headers import HeaderSource
 from libreseed.silexium.rfc3161 import TrustedTsa
 from libreseed.silexium.stamp_job import Pace

@@ -48,7 +48,7 @@ from .proofs import (
 )
 
 if TYPE_CHECKING:
-    from libreseed.adapters.silexium.proof_collector import Proven
+    from libreseed.adapters.silexium.proofs.proof_collector import Proven
     from libreseed.ids import Sha256Digest
     from libreseed.torrent.metainfo import TorrentInfo
 

@@ -14,7 +14,7 @@ from libreseed.resolve.proofs import NOT_CHECKED, check_rows
 from libreseed.resolve.receipt import Receipt
 
 if TYPE_CHECKING:
-    from libreseed.adapters.silexium.proof_collector import Proven
+    from libreseed.adapters.silexium.proofs.proof_collector import Proven
 
 __all__ = ["NOT_PROVEN", "Outcome", "Steps"]
 

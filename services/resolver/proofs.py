@@ -26,8 +26,8 @@ from libreseed.resolve.receipt import Receipt, parse_receipt
 from libreseed.resolve.request import Request
 
 if TYPE_CHECKING:
-    from libreseed.adapters.silexium.proof_collector import Proven
-    from libreseed.adapters.silexium.proof_source import ProofSource
+    from libreseed.adapters.silexium.proofs.proof_collector import Proven
+    from libreseed.adapters.silexium.proofs.proof_source import ProofSource
     from libreseed.silexium.trust_policy import SilexiumPolicy
 
 __all__ = [
@@ -63,9 +63,9 @@ async def collect_proofs(
     options: ProofOptions, request: Request, policy: Policy, store: Store, progress: Progress
 ) -> Proven:
     """Checks 10.1 to 10.11 of the requested release; raises exit 40, or 11 when no source answers."""
-    from libreseed.adapters.silexium.header_sources import open_headers
-    from libreseed.adapters.silexium.proof_collector import ProofCollector
-    from libreseed.adapters.silexium.trust_memory import TrustMemory
+    from libreseed.adapters.silexium.proofs.proof_collector import ProofCollector
+    from libreseed.adapters.silexium.proofs.trust_memory import TrustMemory
+    from libreseed.adapters.silexium.stamps.header_sources import open_headers
 
     demanded = _policy(policy)
     progress.phase("asking for Silexium proofs")
@@ -115,7 +115,7 @@ def require_no_conflict(receipt: Receipt, policy: Policy, store: Store) -> None:
     log = next((log.identity for log in logs if log.identity.name == receipt.proofs.get("log")), None)
     if log is None:
         return
-    from libreseed.adapters.silexium.trust_memory import TrustMemory
+    from libreseed.adapters.silexium.proofs.trust_memory import TrustMemory
 
     if TrustMemory(store.root).conflict(log) is not None:
         message = f"{log.name} is proven to have forked; {receipt.minimal.release} was installed on its word"
@@ -133,7 +133,7 @@ def require_places(options: ProofOptions, request: Request) -> None:
 
     Raises ``silexium.unavailable`` with the ways out, ``usage``, NotFound.
     """
-    from libreseed.adapters.silexium.proof_source import is_url
+    from libreseed.adapters.silexium.proofs.proof_source import is_url
 
     folders = [named for named in options.sources if not is_url(named)]
     if options.bundle is None and request.offline and not folders:
@@ -147,7 +147,7 @@ def require_places(options: ProofOptions, request: Request) -> None:
 
 async def _sources(options: ProofOptions, request: Request, stack: AsyncExitStack) -> Sequence[ProofSource]:
     """The places to ask, in order. A bundle means that the proofs are here: no server is asked then."""
-    from libreseed.adapters.silexium.proof_source import BundleFile, FolderSource, HttpSource, is_url
+    from libreseed.adapters.silexium.proofs.proof_source import BundleFile, FolderSource, HttpSource, is_url
 
     folders = [FolderSource(Path(named).expanduser()) for named in options.sources if not is_url(named)]
     if options.bundle is not None:

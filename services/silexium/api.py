@@ -1,4 +1,4 @@
-"""The HTTP API: requests in, bytes out; what an answer says is :mod:`libreseed.adapters.silexium.answers`' matter.
+"""The HTTP API: requests in, bytes out. What an answer says: :mod:`libreseed.adapters.silexium.releases.answers`.
 
 Every answer is made under one head, looked up at most once per second. Errors are problem documents (RFC 9457) with the
 reason code. Bodies, rates and times are bounded by the server around it
@@ -21,8 +21,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from libreseed import limits
-from libreseed.adapters.silexium.answers import Answers, Served, question_of
 from libreseed.adapters.silexium.database import Database
+from libreseed.adapters.silexium.releases.answers import Answers, Served, question_of
 from libreseed.errors import LibreSeedError, Malformed, NotFound
 from libreseed.ids import ReleaseId
 from libreseed.silexium.cbor import CBOR_TYPE

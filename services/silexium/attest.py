@@ -15,7 +15,7 @@ from libreseed.errors import Malformed, UsageFault
 from .commands import Commands, add_key_flags, add_subcommands, key_of
 
 if TYPE_CHECKING:
-    from libreseed.adapters.silexium.release_set import ReleaseSet, SourceFacts
+    from libreseed.adapters.silexium.releases.release_set import ReleaseSet, SourceFacts
     from libreseed.silexium.attestation import Attestation
     from libreseed.silexium.release_sheet import ReleaseSheet
 
@@ -62,7 +62,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def _author(arguments: argparse.Namespace) -> Report:
-    from libreseed.adapters.silexium.release_set import author_claim, measure_source
+    from libreseed.adapters.silexium.releases.release_set import author_claim, measure_source
     from libreseed.silexium.attestation import Attestation
 
     now = _now()
@@ -79,7 +79,7 @@ def _author(arguments: argparse.Namespace) -> Report:
 
 
 def _tests(arguments: argparse.Namespace) -> Report:
-    from libreseed.adapters.silexium.release_set import measure_file, measure_source, read_release_sheet
+    from libreseed.adapters.silexium.releases.release_set import measure_file, measure_source, read_release_sheet
     from libreseed.ids import PublicKey
     from libreseed.silexium.attestation import Attestation, SuiteClaim
 
@@ -102,7 +102,7 @@ def _is_sheet(path: Path) -> bool:
 
 
 def _given_sheet(arguments: argparse.Namespace, path: Path) -> tuple[ReleaseSet, ReleaseSheet, None]:
-    from libreseed.adapters.silexium.release_set import read_release_sheet
+    from libreseed.adapters.silexium.releases.release_set import read_release_sheet
 
     for flag in ("channel", "license", "url"):
         if getattr(arguments, flag) is not None:
@@ -111,7 +111,7 @@ def _given_sheet(arguments: argparse.Namespace, path: Path) -> tuple[ReleaseSet,
 
 
 def _new_sheet(arguments: argparse.Namespace, given: Path, now: int) -> tuple[ReleaseSet, ReleaseSheet, SourceFacts]:
-    from libreseed.adapters.silexium.release_set import ReleaseSet, measure_source
+    from libreseed.adapters.silexium.releases.release_set import ReleaseSet, measure_source
     from libreseed.silexium.release_sheet import ReleaseSheet
 
     tgz = given / f"{given.resolve().name}.tgz" if given.is_dir() else given

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import trio
 
 from libreseed.adapters.http.client import HttpClient
-from libreseed.adapters.silexium.cosigning import Witness, collect_cosignatures, compare_heads
-from libreseed.adapters.silexium.log_store import LogStore
+from libreseed.adapters.silexium.log.log_store import LogStore
+from libreseed.adapters.silexium.watching.cosigning import Witness, collect_cosignatures, compare_heads
 from libreseed.errors import LibreSeedError
 
 __all__ = ["Cosigner"]

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from libreseed.adapters.silexium.header_import import HASH_PLACE, BitcoinNode, import_from_node, import_url, read_cookie
+from libreseed.adapters.silexium.stamps.header_import import (
+    HASH_PLACE,
+    BitcoinNode,
+    import_from_node,
+    import_url,
+    read_cookie,
+)
 from libreseed.errors import LibreSeedError
 
 from .office import wall_clock
@@ -20,8 +26,8 @@ from .wake import wake_server
 
 if TYPE_CHECKING:
     from libreseed.adapters.http.client import HttpClient
-    from libreseed.adapters.silexium.header_store import HeaderStore
-    from libreseed.adapters.silexium.stamping import Stamping
+    from libreseed.adapters.silexium.stamps.header_store import HeaderStore
+    from libreseed.adapters.silexium.stamps.stamping import Stamping
 
     from .site import HeaderOrigin
 

@@ -16,7 +16,7 @@ from libreseed.silexium.instants import format_instant
 from .commands import Commands, add_subcommands
 
 if TYPE_CHECKING:
-    from libreseed.adapters.silexium.header_store import HeaderStore
+    from libreseed.adapters.silexium.stamps.header_store import HeaderStore
 
 __all__ = ["add_parser"]
 
@@ -78,7 +78,7 @@ def _height(text: str) -> int:
 
 
 def _store(arguments: argparse.Namespace) -> HeaderStore:
-    from libreseed.adapters.silexium.header_store import HeaderStore, default_header_folder
+    from libreseed.adapters.silexium.stamps.header_store import HeaderStore, default_header_folder
     from libreseed.silexium.bitcoin_headers import NETWORKS
 
     folder = default_header_folder() if arguments.dir is None else Path(arguments.dir)
@@ -101,7 +101,7 @@ def _add(arguments: argparse.Namespace, store: HeaderStore, progress: Callable[[
     import trio
 
     from libreseed.adapters.http.client import HttpClient, HttpClientOptions
-    from libreseed.adapters.silexium import header_import
+    from libreseed.adapters.silexium.stamps import header_import
 
     now, base = int(time.time()), arguments.base
     if arguments.file is not None:

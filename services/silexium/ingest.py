@@ -30,8 +30,8 @@ def add_parser(commands: Commands) -> None:
 
 
 def _ingest(arguments: argparse.Namespace) -> Report:
-    from libreseed.adapters.silexium.admission import Admission
-    from libreseed.adapters.silexium.release_set import read_release_sheet
+    from libreseed.adapters.silexium.releases.admission import Admission
+    from libreseed.adapters.silexium.releases.release_set import read_release_sheet
     from libreseed.ids import Blake3Digest
     from libreseed.silexium.release_manifest import ReleaseManifest
 

@@ -53,7 +53,7 @@ def _init(arguments: argparse.Namespace) -> Report:
     from libreseed.adapters.command.keys import create_key
     from libreseed.adapters.command.settings import endpoint
     from libreseed.adapters.files.durable import durable_create, publish_directory, staging_directory
-    from libreseed.adapters.silexium.embedded import embedded_world
+    from libreseed.adapters.silexium.stamps.embedded import embedded_world
     from libreseed.errors import Malformed, UsageFault
     from libreseed.silexium.signed_note import check_key_name
     from libreseed.silexium.tree_head import NamedKey

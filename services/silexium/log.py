@@ -19,7 +19,7 @@ from .open_log import newest, reading_log, signing_log
 from .site import Site, add_site_flags, load_site
 
 if TYPE_CHECKING:
-    from libreseed.adapters.silexium.log_store import LogStore
+    from libreseed.adapters.silexium.log.log_store import LogStore
     from libreseed.ids import Blake3Digest
     from libreseed.silexium.tree_head import Checkpoint, SignedTreeHead
 
@@ -208,7 +208,7 @@ def _prove_entry(store: LogStore, sth: SignedTreeHead, name: str) -> _Proof:
 
 
 def _audit(arguments: argparse.Namespace) -> Report:
-    from libreseed.adapters.silexium.log_audit import audit_entries
+    from libreseed.adapters.silexium.log.log_audit import audit_entries
 
     with reading_log(load_site(arguments)) as store:
         packages, releases = audit_entries(store)
@@ -217,7 +217,7 @@ def _audit(arguments: argparse.Namespace) -> Report:
 
 
 def _fsck(arguments: argparse.Namespace) -> Report:
-    from libreseed.adapters.silexium.log_check import check_log
+    from libreseed.adapters.silexium.log.log_check import check_log
 
     with reading_log(load_site(arguments)) as store:
         facts = check_log(store)
@@ -239,7 +239,7 @@ def _backup(arguments: argparse.Namespace) -> Report:
 
 
 def _export(arguments: argparse.Namespace) -> Report:
-    from libreseed.adapters.silexium.log_export import export_log
+    from libreseed.adapters.silexium.log.log_export import export_log
 
     site = load_site(arguments)
     with reading_log(site) as store:

@@ -17,8 +17,8 @@ from .site import Site, add_site_flags, load_site
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from libreseed.adapters.silexium.cosigning import CosignOutcome, Witness
-    from libreseed.adapters.silexium.log_store import LogStore
+    from libreseed.adapters.silexium.log.log_store import LogStore
+    from libreseed.adapters.silexium.watching.cosigning import CosignOutcome, Witness
 
 __all__ = ["add_parsers", "site_witnesses"]
 
@@ -50,7 +50,7 @@ def add_parsers(commands: Commands) -> None:
 
 def site_witnesses(site: Site) -> tuple[Witness, ...]:
     """The witnesses of the settings; raises :class:`UsageFault`."""
-    from libreseed.adapters.silexium.cosigning import Witness
+    from libreseed.adapters.silexium.watching.cosigning import Witness
     from libreseed.ids import PublicKey
     from libreseed.silexium.tree_head import NamedKey
 
@@ -81,7 +81,7 @@ def _ask(site: Site, store: LogStore) -> tuple[CosignOutcome, ...]:
     import trio
 
     from libreseed.adapters.http.client import HttpClient
-    from libreseed.adapters.silexium.cosigning import collect_cosignatures
+    from libreseed.adapters.silexium.watching.cosigning import collect_cosignatures
 
     witnesses = site_witnesses(site)
     if not witnesses:
@@ -112,8 +112,8 @@ def _add_lines(site: Site, store: LogStore, names: Sequence[str]) -> Report:
 
 
 def _recover(arguments: argparse.Namespace) -> Report:
-    from libreseed.adapters.silexium.log_folder import LogFolder
-    from libreseed.adapters.silexium.log_recovery import recover_log
+    from libreseed.adapters.silexium.log.log_folder import LogFolder
+    from libreseed.adapters.silexium.log.log_recovery import recover_log
 
     with reading_log(load_site(arguments)) as store:
         old = store.size

@@ -17,8 +17,8 @@ from libreseed.errors import LibreSeedError, TransportFault
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from libreseed.adapters.silexium.log_fetch import Fetch
-    from libreseed.adapters.silexium.proof_source import ProofSource
+    from libreseed.adapters.silexium.proofs.proof_source import ProofSource
+    from libreseed.adapters.silexium.watching.log_fetch import Fetch
 
 __all__ = ["fetch_from", "get", "get_all", "open_source"]
 
@@ -29,7 +29,7 @@ _PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before a request is made again
 async def open_source(arguments: argparse.Namespace, stack: AsyncExitStack) -> ProofSource:
     """The source that the flags name, open until ``stack`` ends."""
     from libreseed.adapters.http.client import HttpClient, HttpClientOptions
-    from libreseed.adapters.silexium.proof_source import FolderSource, HttpSource, is_url
+    from libreseed.adapters.silexium.proofs.proof_source import FolderSource, HttpSource, is_url
 
     if not is_url(arguments.source):
         return FolderSource(Path(arguments.source))

@@ -19,8 +19,8 @@ from .commands import Commands, add_source_flags, every_of
 from .log_trust import add_log_flags, named_logs
 
 if TYPE_CHECKING:
-    from libreseed.adapters.silexium.log_mirror import LogMirror, Mirrored
-    from libreseed.adapters.silexium.proof_source import ProofSource
+    from libreseed.adapters.silexium.proofs.proof_source import ProofSource
+    from libreseed.adapters.silexium.watching.log_mirror import LogMirror, Mirrored
 
 __all__ = ["add_parser"]
 
@@ -54,8 +54,8 @@ def add_parser(commands: Commands) -> None:
 def _mirror(arguments: argparse.Namespace) -> Report | None:
     import trio
 
-    from libreseed.adapters.silexium.log_folder import LogFolder
-    from libreseed.adapters.silexium.log_mirror import LogMirror
+    from libreseed.adapters.silexium.log.log_folder import LogFolder
+    from libreseed.adapters.silexium.watching.log_mirror import LogMirror
 
     from .guard import refuse_private_keys
 
@@ -95,7 +95,7 @@ async def _serve(arguments: argparse.Namespace, mirror: LogMirror) -> None:
 
     from libreseed.adapters.command.notify import Notifier
     from libreseed.adapters.http.server import HttpServerOptions, serve
-    from libreseed.adapters.silexium.log_site import folder_app
+    from libreseed.adapters.silexium.log.log_site import folder_app
 
     from .log_source import open_source
     from .stopping import stop_on_signal

@@ -20,8 +20,8 @@ from .commands import Commands, add_source_flags, every_of
 from .log_trust import add_log_flags, named_logs
 
 if TYPE_CHECKING:
-    from libreseed.adapters.silexium.log_monitor import LogMonitor, Monitored
-    from libreseed.adapters.silexium.proof_source import ProofSource
+    from libreseed.adapters.silexium.proofs.proof_source import ProofSource
+    from libreseed.adapters.silexium.watching.log_monitor import LogMonitor, Monitored
     from libreseed.ids import Blake3Digest, ReleaseId
     from libreseed.silexium.entry_watch import Finding, Watch
 
@@ -69,7 +69,7 @@ def add_parser(commands: Commands) -> None:
 def _monitor(arguments: argparse.Namespace) -> Report:
     import trio
 
-    from libreseed.adapters.silexium.log_monitor import LogMonitor
+    from libreseed.adapters.silexium.watching.log_monitor import LogMonitor
 
     logs = named_logs(arguments)
     if len(logs) != 1:

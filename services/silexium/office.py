@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
-from libreseed.adapters.silexium.catalogue import CATALOGUE_SCHEMA, Catalogue
 from libreseed.adapters.silexium.database import Database, open_database
-from libreseed.adapters.silexium.key_table import KEY_SCHEMA, KeyTable
-from libreseed.adapters.silexium.log_store import LOG_SCHEMA
-from libreseed.adapters.silexium.stamp_queue import STAMP_SCHEMA
+from libreseed.adapters.silexium.log.log_store import LOG_SCHEMA
+from libreseed.adapters.silexium.releases.catalogue import CATALOGUE_SCHEMA, Catalogue
+from libreseed.adapters.silexium.releases.key_table import KEY_SCHEMA, KeyTable
+from libreseed.adapters.silexium.stamps.stamp_queue import STAMP_SCHEMA
 from libreseed.errors import Malformed, UsageFault
 from libreseed.silexium.stamps import TimePolicy
 from libreseed.silexium.trust_policy import SilexiumPolicy, TrustedLog, parse_time_policy
@@ -53,7 +53,7 @@ class Office:
     def time_table(self) -> Mapping[str, object]:
         """The ``time`` table, of the settings or of the embedded world."""
         if self.site.embedded is not None:
-            from libreseed.adapters.silexium.embedded import embedded_world
+            from libreseed.adapters.silexium.stamps.embedded import embedded_world
 
             return embedded_world(self.site.embedded).time_table()
         if self.site.time is None:

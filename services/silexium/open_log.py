@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from libreseed.errors import NotFound
 
 if TYPE_CHECKING:
-    from libreseed.adapters.silexium.log_store import LogStore
+    from libreseed.adapters.silexium.log.log_store import LogStore
     from libreseed.silexium.tree_head import Checkpoint
 
     from .site import Site
@@ -21,7 +21,7 @@ __all__ = ["newest", "reading_log", "signing_log"]
 def reading_log(site: Site) -> Iterator[LogStore]:
     """The log that the database holds, whichever it is; raises NotFound when there is none."""
     from libreseed.adapters.silexium.database import open_database
-    from libreseed.adapters.silexium.log_store import LOG_SCHEMA, LogStore, stored_identity
+    from libreseed.adapters.silexium.log.log_store import LOG_SCHEMA, LogStore, stored_identity
 
     with open_database(site.database, (LOG_SCHEMA,), create=False) as database:
         yield LogStore(database, stored_identity(database))
@@ -31,7 +31,7 @@ def reading_log(site: Site) -> Iterator[LogStore]:
 def signing_log(site: Site, *, create: bool) -> Iterator[LogStore]:
     """The log of ``origin`` and ``log-key``, in its database."""
     from libreseed.adapters.silexium.database import open_database
-    from libreseed.adapters.silexium.log_store import LOG_SCHEMA, LogStore
+    from libreseed.adapters.silexium.log.log_store import LOG_SCHEMA, LogStore
 
     identity = site.log_identity()
     with open_database(site.database, (LOG_SCHEMA,), create=create) as database:

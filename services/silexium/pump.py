@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import trio
 
-from libreseed.adapters.silexium.publication import Advanced, Publication
+from libreseed.adapters.silexium.releases.publication import Advanced, Publication
 from libreseed.errors import LibreSeedError
 
 from .office import wall_clock

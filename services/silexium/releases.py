@@ -34,7 +34,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def _releases(arguments: argparse.Namespace) -> Report:
-    from libreseed.adapters.silexium.catalogue import ReleaseState
+    from libreseed.adapters.silexium.releases.catalogue import ReleaseState
 
     from .office import open_office
 
@@ -51,8 +51,8 @@ def _releases(arguments: argparse.Namespace) -> Report:
 
 
 def _check(arguments: argparse.Namespace) -> Report:
-    from libreseed.adapters.silexium.catalogue_check import check_catalogue
-    from libreseed.adapters.silexium.log_store import LogStore
+    from libreseed.adapters.silexium.log.log_store import LogStore
+    from libreseed.adapters.silexium.releases.catalogue_check import check_catalogue
 
     from .office import open_office
 

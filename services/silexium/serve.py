@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from libreseed.adapters.command.notify import Notifier
     from libreseed.adapters.http.server import HttpServerOptions
-    from libreseed.adapters.silexium.log_store import LogStore
-    from libreseed.adapters.silexium.publication import Publication
+    from libreseed.adapters.silexium.log.log_store import LogStore
+    from libreseed.adapters.silexium.releases.publication import Publication
 
     from .cosigner import Cosigner
     from .office import Office
@@ -93,7 +93,7 @@ async def _serve(office: Office) -> None:
 
 async def _start(office: Office, notifier: Notifier, nursery: trio.Nursery, stack: AsyncExitStack) -> None:
     """Open everything, sign a head, serve; the order is what :func:`run_server` promises."""
-    from libreseed.adapters.silexium.log_store import LogStore
+    from libreseed.adapters.silexium.log.log_store import LogStore
 
     from .office import wall_clock
     from .pump import Pump
@@ -120,7 +120,7 @@ async def _start(office: Office, notifier: Notifier, nursery: trio.Nursery, stac
 
 
 def _publication(office: Office, log: LogStore, stamps: StampSources) -> Publication:
-    from libreseed.adapters.silexium.publication import Publication
+    from libreseed.adapters.silexium.releases.publication import Publication
 
     return Publication(
         office.catalogue,
@@ -140,8 +140,8 @@ async def _start_http(  # noqa: PLR0917  # the parts that meet here
     """Serve the API; returns its URLs. A new head is told to the witnesses, and served at once."""
     from libreseed.adapters.http.connections import Connections
     from libreseed.adapters.http.server import serve
-    from libreseed.adapters.silexium.answers import Answers
-    from libreseed.adapters.silexium.embedded_app import embedded_app
+    from libreseed.adapters.silexium.releases.answers import Answers
+    from libreseed.adapters.silexium.stamps.embedded_app import embedded_app
 
     from .api import Api, build_app
     from .wellbeing import Wellbeing

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from libreseed import limits
-from libreseed.adapters.silexium.stamping import Stamping
+from libreseed.adapters.silexium.stamps.stamping import Stamping
 from libreseed.errors import UsageFault
 from libreseed.silexium.bitcoin_headers import HEADER_BYTES, HeaderSource
 from libreseed.silexium.bundle import HeaderRun
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import trio
     from starlette.applications import Starlette
 
-    from libreseed.adapters.silexium.embedded import EmbeddedWorld
+    from libreseed.adapters.silexium.stamps.embedded import EmbeddedWorld
 
     from .header_feed import HeaderFeed
     from .office import Office
@@ -46,7 +46,7 @@ class StampSources:
 
     def lend(self, app: Starlette) -> None:
         """Serve what is embedded to other programs too, below ``/embedded/``."""
-        from libreseed.adapters.silexium.embedded_app import embedded_app
+        from libreseed.adapters.silexium.stamps.embedded_app import embedded_app
 
         if self.world is not None:
             app.mount("/embedded", embedded_app(self.world))
@@ -67,8 +67,8 @@ async def open_stamp_sources(office: Office, stack: AsyncExitStack) -> StampSour
 
 
 def _embedded(office: Office, folder: Path) -> StampSources:
-    from libreseed.adapters.silexium.embedded import embedded_world
-    from libreseed.adapters.silexium.embedded_services import EmbeddedCalendarService, EmbeddedTimeStampService
+    from libreseed.adapters.silexium.stamps.embedded import embedded_world
+    from libreseed.adapters.silexium.stamps.embedded_services import EmbeddedCalendarService, EmbeddedTimeStampService
 
     world = embedded_world(folder)
     services = [EmbeddedTimeStampService(world)], [EmbeddedCalendarService(world)]
@@ -83,9 +83,9 @@ def _embedded(office: Office, folder: Path) -> StampSources:
 
 async def _over_http(office: Office, stack: AsyncExitStack) -> StampSources:
     from libreseed.adapters.http.client import HttpClient, HttpClientOptions
-    from libreseed.adapters.silexium.calendar_client import HttpCalendar
-    from libreseed.adapters.silexium.header_store import HeaderStore
-    from libreseed.adapters.silexium.tsa_client import HttpTsa
+    from libreseed.adapters.silexium.stamps.calendar_client import HttpCalendar
+    from libreseed.adapters.silexium.stamps.header_store import HeaderStore
+    from libreseed.adapters.silexium.stamps.tsa_client import HttpTsa
 
     from .header_feed import HeaderFeed
 

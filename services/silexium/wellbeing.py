@@ -10,8 +10,8 @@ from typing import Any
 
 from libreseed.adapters.http.connections import Connections
 from libreseed.adapters.http.guards import ASGI, Message, Receive, Scope, Send
-from libreseed.adapters.silexium.answers import Served
-from libreseed.adapters.silexium.catalogue import ReleaseState
+from libreseed.adapters.silexium.releases.answers import Served
+from libreseed.adapters.silexium.releases.catalogue import ReleaseState
 from libreseed.silexium.instants import LAST_INSTANT, format_instant
 from libreseed.silexium.keyring import ROLES, KeyId, TrustedKey
 

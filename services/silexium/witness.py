@@ -19,7 +19,7 @@ from .commands import Commands, add_key_flags, add_subcommands, key_of
 from .log_trust import add_log_flags, named_logs
 
 if TYPE_CHECKING:
-    from libreseed.adapters.silexium.witness_store import WitnessStore
+    from libreseed.adapters.silexium.watching.witness_store import WitnessStore
 
 __all__ = ["add_parser"]
 
@@ -73,7 +73,7 @@ def _add_identity(parser: CommandParser) -> None:
 @contextmanager
 def _store(arguments: argparse.Namespace) -> Iterator[WitnessStore]:
     from libreseed.adapters.silexium.database import default_database, open_database
-    from libreseed.adapters.silexium.witness_store import WITNESS_SCHEMA, WitnessStore
+    from libreseed.adapters.silexium.watching.witness_store import WITNESS_SCHEMA, WitnessStore
 
     logs = [log.identity for log in named_logs(arguments)]
     key = key_of(arguments)
@@ -111,7 +111,7 @@ async def _serve(arguments: argparse.Namespace, place: Endpoint, store: WitnessS
     from libreseed.adapters.command.notify import Notifier
     from libreseed.adapters.http.rate_limit import Rate
     from libreseed.adapters.http.server import HttpServerOptions, serve
-    from libreseed.adapters.silexium.witness_app import witness_app
+    from libreseed.adapters.silexium.watching.witness_app import witness_app
 
     from .office import wall_clock
     from .stopping import stop_on_signal
@@ -134,8 +134,8 @@ async def _serve(arguments: argparse.Namespace, place: Endpoint, store: WitnessS
 
 
 def _cosign(arguments: argparse.Namespace) -> Report:
-    from libreseed.adapters.silexium.folder_witness import cosign_folder
-    from libreseed.adapters.silexium.log_folder import LogFolder
+    from libreseed.adapters.silexium.log.log_folder import LogFolder
+    from libreseed.adapters.silexium.watching.folder_witness import cosign_folder
 
     from .office import wall_clock
 

@@ -124,7 +124,7 @@ def _documents(
     args: argparse.Namespace, verification: ReleaseVerification, bundle: Bundle, headers: Sequence[Path]
 ) -> ReleaseVerification:
     """Checks 10.1 to 10.11: by the bundle alone, or also against what a store remembers of the log."""
-    from libreseed.adapters.silexium.header_sources import open_headers
+    from libreseed.adapters.silexium.stamps.header_sources import open_headers
     from libreseed.silexium.bundle_check import verify_bundle
 
     chains = open_headers(headers, verification.policy.time, now=verification.now)
@@ -134,9 +134,9 @@ def _documents(
     import trio
 
     from libreseed.adapters.resolving.store import store_root
-    from libreseed.adapters.silexium.proof_collector import ProofCollector, Proven
-    from libreseed.adapters.silexium.proof_source import BundleFile, FolderSource, ProofSource
-    from libreseed.adapters.silexium.trust_memory import TrustMemory
+    from libreseed.adapters.silexium.proofs.proof_collector import ProofCollector, Proven
+    from libreseed.adapters.silexium.proofs.proof_source import BundleFile, FolderSource, ProofSource
+    from libreseed.adapters.silexium.proofs.trust_memory import TrustMemory
 
     memory = TrustMemory(store_root(args.store))
     collector = ProofCollector(verification.policy, verification.release, memory, verification.now, chains)
@@ -149,7 +149,7 @@ def _archive(verification: ReleaseVerification, tgz: Path) -> None:
     """10.12 and 10.13. The archive is read as a resolver reads it (steps 8 and 9), without being extracted."""
     from libreseed.adapters.packing.archive import examine_archive
     from libreseed.adapters.packing.archive_peek import peek_src
-    from libreseed.adapters.silexium.release_set import measure_file
+    from libreseed.adapters.silexium.releases.release_set import measure_file
 
     measured = measure_file(tgz)
     verification.artifact(measured.size, measured.blake3)

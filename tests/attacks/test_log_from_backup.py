@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from libreseed.adapters.command.console import Progress
-from libreseed.adapters.silexium.trust_memory import TrustMemory
+from libreseed.adapters.silexium.proofs.trust_memory import TrustMemory
 from libreseed.errors import LibreSeedError
 from libreseed.ids import ReleaseId
 from libreseed.resolve.policy import Policy

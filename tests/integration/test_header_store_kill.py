@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from libreseed.adapters.silexium.header_store import HeaderStore
+from libreseed.adapters.silexium.stamps.header_store import HeaderStore
 from libreseed.silexium.bitcoin_headers import HEADER_BYTES, REGTEST
 from tests.unit.silexium.test_header_store import mined
 
@@ -19,7 +19,7 @@ HEADERS = 4000
 _IMPORT = """
 import sys
 from pathlib import Path
-from libreseed.adapters.silexium import header_store
+from libreseed.adapters.silexium.stamps import header_store
 from libreseed.silexium.bitcoin_headers import REGTEST
 header_store._BATCH = 50
 store = header_store.HeaderStore(Path(sys.argv[1]), REGTEST)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from libreseed.adapters.silexium.release_set import measure_source, read_release_sheet
+from libreseed.adapters.silexium.releases.release_set import measure_source, read_release_sheet
 from libreseed.ids import PublicKey
 from libreseed_services.packager.cli import main
 from tests.release_support import write_tree
@@ -468,7 +468,7 @@ def test_a_disk_that_dies_at_the_last_sync_leaves_nothing(
 _WAITING = """
 import sys, time
 from libreseed.adapters.release import release_build
-from libreseed.adapters.silexium.release_set import measure_source, read_release_sheet
+from libreseed.adapters.silexium.releases.release_set import measure_source, read_release_sheet
 from libreseed.ids import PublicKey
 from libreseed_services.packager.cli import main
 def wait(*_, **__):

@@ -12,8 +12,8 @@ import trio
 
 from libreseed.adapters.http.guards import Receive, Scope, Send
 from libreseed.adapters.http.server import HttpServerOptions
-from libreseed.adapters.silexium.log_folder import LogFolder
-from libreseed.adapters.silexium.log_site import folder_app
+from libreseed.adapters.silexium.log.log_folder import LogFolder
+from libreseed.adapters.silexium.log.log_site import folder_app
 from tests.http_support import TlsFiles, answer, make_tls, served
 from tests.log_support import exported
 from tests.proof_support import AUTHOR_IS_PACKAGER, settled_draft, write_policy

@@ -20,7 +20,7 @@ from libreseed import limits, wire
 from libreseed.adapters.command.settings import Endpoint
 from libreseed.adapters.http.guards import ASGI, Receive, Scope, Send
 from libreseed.adapters.resolving.store import Store
-from libreseed.adapters.silexium.trust_memory import TrustMemory
+from libreseed.adapters.silexium.proofs.trust_memory import TrustMemory
 from libreseed.resolve.policy import Policy
 from libreseed.resolve.request import Request
 from libreseed.silexium.bundle import Bundle

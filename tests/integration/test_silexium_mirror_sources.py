@@ -14,8 +14,8 @@ import trio
 import trio.testing
 
 from libreseed.adapters.http.server import HttpServerOptions, serve
-from libreseed.adapters.silexium.log_folder import LogFolder
-from libreseed.adapters.silexium.log_site import folder_app
+from libreseed.adapters.silexium.log.log_folder import LogFolder
+from libreseed.adapters.silexium.log.log_site import folder_app
 from libreseed.errors import TransportFault
 from services.silexium.log_source import get, get_all
 from tests.log_support import exported

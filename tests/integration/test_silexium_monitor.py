@@ -17,8 +17,8 @@ import pytest
 import trio
 
 from libreseed.adapters.http.server import HttpServerOptions, serve
-from libreseed.adapters.silexium.log_folder import LogFolder
-from libreseed.adapters.silexium.log_site import folder_app
+from libreseed.adapters.silexium.log.log_folder import LogFolder
+from libreseed.adapters.silexium.log.log_site import folder_app
 from services.silexium import cli
 from tests.monitor_support import PublicLog, logged, others
 from tests.silexium_server_support import ORIGIN, Shop, run, starting, wait_until

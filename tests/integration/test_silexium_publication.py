@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import trio
 
-from libreseed.adapters.silexium.catalogue import NEXT, Catalogue, ReleaseState
 from libreseed.adapters.silexium.database import Database
-from libreseed.adapters.silexium.publication import Advanced
+from libreseed.adapters.silexium.releases.catalogue import NEXT, Catalogue, ReleaseState
+from libreseed.adapters.silexium.releases.publication import Advanced
 from libreseed.errors import LocalFault
 from libreseed.ids import ReleaseId
 from libreseed.silexium.attestation import parse_attestation

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from libreseed.adapters.silexium.answers import Answers
-from libreseed.adapters.silexium.embedded import EmbeddedWorld, embedded_world
-from libreseed.adapters.silexium.embedded_app import embedded_app
-from libreseed.adapters.silexium.header_store import HeaderStore
-from libreseed.adapters.silexium.log_store import LogStore
-from libreseed.adapters.silexium.publication import Publication
+from libreseed.adapters.silexium.log.log_store import LogStore
+from libreseed.adapters.silexium.releases.answers import Answers
+from libreseed.adapters.silexium.releases.publication import Publication
+from libreseed.adapters.silexium.stamps.embedded import EmbeddedWorld, embedded_world
+from libreseed.adapters.silexium.stamps.embedded_app import embedded_app
+from libreseed.adapters.silexium.stamps.header_store import HeaderStore
 from libreseed.errors import UsageFault
 from libreseed.ids import ReleaseId
 from libreseed.silexium.bitcoin_headers import REGTEST

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from libreseed.adapters.silexium.database import open_database
-from libreseed.adapters.silexium.embedded import embedded_world
-from libreseed.adapters.silexium.embedded_services import EmbeddedTimeStampService
-from libreseed.adapters.silexium.stamp_queue import STAMP_SCHEMA, StampQueue
+from libreseed.adapters.silexium.stamps.embedded import embedded_world
+from libreseed.adapters.silexium.stamps.embedded_services import EmbeddedTimeStampService
+from libreseed.adapters.silexium.stamps.stamp_queue import STAMP_SCHEMA, StampQueue
 from libreseed.silexium.bitcoin_headers import REGTEST
 from libreseed.silexium.stamps import TimePolicy, anchored_at, stamped_at
 from tests.stamp_worker import message

@@ -16,16 +16,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from libreseed.adapters.http.client import HttpClient, HttpClientOptions
-from libreseed.adapters.silexium.calendar_client import HttpCalendar
 from libreseed.adapters.silexium.database import open_database
-from libreseed.adapters.silexium.embedded import EMBEDDED_LABEL, EmbeddedWorld, embedded_world
-from libreseed.adapters.silexium.embedded_app import embedded_app
-from libreseed.adapters.silexium.embedded_services import EmbeddedTimeStampService
-from libreseed.adapters.silexium.header_import import BitcoinNode, import_from_node, import_url
-from libreseed.adapters.silexium.header_store import HeaderStore
-from libreseed.adapters.silexium.stamp_queue import STAMP_SCHEMA
-from libreseed.adapters.silexium.stamping import Stamping
-from libreseed.adapters.silexium.tsa_client import HttpTsa
+from libreseed.adapters.silexium.stamps.calendar_client import HttpCalendar
+from libreseed.adapters.silexium.stamps.embedded import EMBEDDED_LABEL, EmbeddedWorld, embedded_world
+from libreseed.adapters.silexium.stamps.embedded_app import embedded_app
+from libreseed.adapters.silexium.stamps.embedded_services import EmbeddedTimeStampService
+from libreseed.adapters.silexium.stamps.header_import import BitcoinNode, import_from_node, import_url
+from libreseed.adapters.silexium.stamps.header_store import HeaderStore
+from libreseed.adapters.silexium.stamps.stamp_queue import STAMP_SCHEMA
+from libreseed.adapters.silexium.stamps.stamping import Stamping
+from libreseed.adapters.silexium.stamps.tsa_client import HttpTsa
 from libreseed.errors import ProofRejected, TransportFault, UsageFault
 from libreseed.silexium.bitcoin_headers import REGTEST
 from libreseed.silexium.embedded_tsa import EMBEDDED_POLICY

@@ -13,9 +13,9 @@ import trio.testing
 
 from libreseed import limits
 from libreseed.adapters.resolving.policy_file import read_policy
-from libreseed.adapters.silexium.proof_collector import ProofCollector
-from libreseed.adapters.silexium.proof_source import FolderSource
-from libreseed.adapters.silexium.trust_memory import Remembered, TrustMemory
+from libreseed.adapters.silexium.proofs.proof_collector import ProofCollector
+from libreseed.adapters.silexium.proofs.proof_source import FolderSource
+from libreseed.adapters.silexium.proofs.trust_memory import Remembered, TrustMemory
 from libreseed.errors import LibreSeedError, LocalFault, ProofRejected, TransportFault, UsageFault
 from libreseed.ids import Blake3Digest, PackageName, ReleaseId
 from libreseed.keys.ed25519 import PrivateKey

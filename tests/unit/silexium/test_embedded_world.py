@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from libreseed.adapters.silexium.embedded import EmbeddedWorld, embedded_world
+from libreseed.adapters.silexium.stamps.embedded import EmbeddedWorld, embedded_world
 from libreseed.errors import LocalFault, Malformed, ProofRejected
 from libreseed.silexium.ots import PendingAttestation, parse_ots, parse_timestamp, write_ots
 from libreseed.silexium.stamps import TimePolicy, anchored_at, stamped_at

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from libreseed.adapters.silexium import header_store
-from libreseed.adapters.silexium.header_store import HeaderStore
+from libreseed.adapters.silexium.stamps import header_store
+from libreseed.adapters.silexium.stamps.header_store import HeaderStore
 from libreseed.errors import LocalFault, ProofRejected
 from libreseed.silexium.bitcoin_headers import HEADER_BYTES, MAINNET, REGTEST, HeaderChain, Network
 from libreseed.silexium.ots import attested_block, parse_ots

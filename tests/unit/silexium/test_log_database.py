@@ -13,9 +13,9 @@ import trio
 from blake3 import blake3
 
 from libreseed.adapters.silexium.database import Database, Schema, open_database
-from libreseed.adapters.silexium.log_check import check_log
-from libreseed.adapters.silexium.log_index import SPAN
-from libreseed.adapters.silexium.log_store import LOG_SCHEMA, LogStore
+from libreseed.adapters.silexium.log.log_check import check_log
+from libreseed.adapters.silexium.log.log_index import SPAN
+from libreseed.adapters.silexium.log.log_store import LOG_SCHEMA, LogStore
 from libreseed.errors import LibreSeedError, NotFound
 from libreseed.ids import Blake3Digest
 from libreseed.silexium.merkle import tree_root

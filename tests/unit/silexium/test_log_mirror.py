@@ -13,8 +13,8 @@ from blake3 import blake3
 
 from libreseed import limits
 from libreseed.adapters.files import durable
-from libreseed.adapters.silexium.log_export import export_log
-from libreseed.adapters.silexium.log_folder import LogFolder
+from libreseed.adapters.silexium.log.log_export import export_log
+from libreseed.adapters.silexium.log.log_folder import LogFolder
 from libreseed.errors import LibreSeedError, ProofRejected
 from libreseed.ids import Blake3Digest
 from libreseed.silexium.log_memory import parse_conflict

@@ -9,8 +9,8 @@ import pytest
 
 from libreseed import limits, wire
 from libreseed.adapters.files import durable
-from libreseed.adapters.silexium import log_monitor
-from libreseed.adapters.silexium.log_monitor import LogMonitor
+from libreseed.adapters.silexium.watching import log_monitor
+from libreseed.adapters.silexium.watching.log_monitor import LogMonitor
 from libreseed.errors import LibreSeedError, TransportFault
 from libreseed.silexium.entry_watch import Finding, Watch
 from libreseed.silexium.log_path import BodyBundle, parse_bodies, write_bodies

@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libreseed import limits
-from libreseed.adapters.silexium import log_index
 from libreseed.adapters.silexium.database import open_database
-from libreseed.adapters.silexium.key_filter import KeyFilter
-from libreseed.adapters.silexium.log_audit import audit_entries
-from libreseed.adapters.silexium.log_check import check_log
-from libreseed.adapters.silexium.log_export import export_log
-from libreseed.adapters.silexium.log_folder import LogFolder
-from libreseed.adapters.silexium.log_recovery import recover_log
-from libreseed.adapters.silexium.log_store import LOG_SCHEMA, LogStore, stored_identity
+from libreseed.adapters.silexium.log import log_index
+from libreseed.adapters.silexium.log.key_filter import KeyFilter
+from libreseed.adapters.silexium.log.log_audit import audit_entries
+from libreseed.adapters.silexium.log.log_check import check_log
+from libreseed.adapters.silexium.log.log_export import export_log
+from libreseed.adapters.silexium.log.log_folder import LogFolder
+from libreseed.adapters.silexium.log.log_recovery import recover_log
+from libreseed.adapters.silexium.log.log_store import LOG_SCHEMA, LogStore, stored_identity
 from libreseed.errors import LibreSeedError, NotFound
 from libreseed.ids import Blake3Digest
 from libreseed.silexium.log_path import BodyBundle, EntryBundle, parse_bodies, parse_log_path, write_bodies

@@ -15,13 +15,13 @@ import trio
 from libreseed import limits
 from libreseed.adapters.http.client import HttpClient
 from libreseed.adapters.http.server import HttpServerOptions, serve
-from libreseed.adapters.silexium.cosigning import Witness, collect_cosignatures, compare_heads
 from libreseed.adapters.silexium.database import open_database
-from libreseed.adapters.silexium.folder_witness import cosign_folder
-from libreseed.adapters.silexium.log_folder import LogFolder
-from libreseed.adapters.silexium.log_store import LogStore
-from libreseed.adapters.silexium.witness_app import witness_app
-from libreseed.adapters.silexium.witness_store import WITNESS_SCHEMA, WitnessStore
+from libreseed.adapters.silexium.log.log_folder import LogFolder
+from libreseed.adapters.silexium.log.log_store import LogStore
+from libreseed.adapters.silexium.watching.cosigning import Witness, collect_cosignatures, compare_heads
+from libreseed.adapters.silexium.watching.folder_witness import cosign_folder
+from libreseed.adapters.silexium.watching.witness_app import witness_app
+from libreseed.adapters.silexium.watching.witness_store import WITNESS_SCHEMA, WitnessStore
 from libreseed.errors import LibreSeedError, NotFound, UsageFault
 from libreseed.ids import Blake3Digest
 from libreseed.silexium.tree_head import Checkpoint, NamedKey, SignedTreeHead, parse_checkpoint, parse_cosignatures

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from libreseed import limits
-from libreseed.adapters.silexium.publication import Advanced
+from libreseed.adapters.silexium.releases.publication import Advanced
 from libreseed.errors import LocalFault
 from services.silexium.pump import Pump
 from services.silexium.wake import WakeBell, wake_server

@@ -11,7 +11,7 @@ from asn1crypto import core, tsp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libreseed.adapters.silexium.embedded import _certificates, _der
+from libreseed.adapters.silexium.stamps.embedded import _certificates, _der
 from libreseed.errors import ProofRejected
 from libreseed.silexium.embedded_calendar import aggregate
 from libreseed.silexium.embedded_tsa import EMBEDDED_POLICY, EmbeddedTsa

@@ -12,10 +12,10 @@ from asn1crypto import tsp
 
 from libreseed import limits
 from libreseed.adapters.http.client import HttpClient
-from libreseed.adapters.silexium.calendar_client import HttpCalendar
-from libreseed.adapters.silexium.embedded import embedded_world
-from libreseed.adapters.silexium.embedded_services import EmbeddedTimeStampService
-from libreseed.adapters.silexium.stamping import Stamping
+from libreseed.adapters.silexium.stamps.calendar_client import HttpCalendar
+from libreseed.adapters.silexium.stamps.embedded import embedded_world
+from libreseed.adapters.silexium.stamps.embedded_services import EmbeddedTimeStampService
+from libreseed.adapters.silexium.stamps.stamping import Stamping
 from libreseed.errors import NotFound, ProofRejected, TransportFault, UsageFault
 from libreseed.silexium import embedded_tsa
 from libreseed.silexium.bitcoin_headers import REGTEST, HeaderChain, mine_header

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from libreseed import limits
-from libreseed.adapters.silexium.embedded import EMBEDDED_LABEL, EmbeddedWorld
+from libreseed.adapters.silexium.stamps.embedded import EMBEDDED_LABEL, EmbeddedWorld
 from libreseed.errors import Malformed
 from libreseed.silexium.bitcoin_headers import HEADER_BYTES
 

@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Final
 
 from libreseed.adapters.silexium.database import Database, Schema
-from libreseed.adapters.silexium.foreign_entries import FOREIGN_ENTRIES, foreign_index
+from libreseed.adapters.silexium.releases.foreign_entries import FOREIGN_ENTRIES, foreign_index
 from libreseed.errors import ProofRejected
 from libreseed.ids import ReleaseId
 from libreseed.silexium.attestation import Attestation

@@ -6,7 +6,7 @@ the resolver's. Memory grows by some 100 bytes per entry. Specification: ``silex
 
 from __future__ import annotations
 
-from libreseed.adapters.silexium.log_store import LogStore
+from libreseed.adapters.silexium.log.log_store import LogStore
 from libreseed.errors import ProofRejected
 from libreseed.silexium.log_entry import parse_log_entry
 

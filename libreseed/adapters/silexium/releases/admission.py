@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from libreseed import limits
 from libreseed.adapters.files.bounded_file import read_bounded
-from libreseed.adapters.silexium.catalogue import Catalogue, Progress
-from libreseed.adapters.silexium.release_set import ReleaseSet, measure_source
+from libreseed.adapters.silexium.releases.catalogue import Catalogue, Progress
+from libreseed.adapters.silexium.releases.release_set import ReleaseSet, measure_source
 from libreseed.errors import ProofRejected
 from libreseed.keys.ed25519 import PrivateKey
 from libreseed.silexium.attestation import Attestation, ServerClaim

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from libreseed import limits, wire
-from libreseed.adapters.silexium.catalogue import Progress, read_release
-from libreseed.adapters.silexium.log_store import LogStore
+from libreseed.adapters.silexium.log.log_store import LogStore
+from libreseed.adapters.silexium.releases.catalogue import Progress, read_release
 from libreseed.errors import LocalFault, NotFound, ProofRejected
 from libreseed.ids import PackageName, ReleaseId, Version
 from libreseed.silexium.bundle import Bundle, HeaderRun, InclusionProof

@@ -7,8 +7,8 @@ Specification: ``silexium-log.md``, 3.
 
 from __future__ import annotations
 
-from libreseed.adapters.silexium.log_folder import LogFolder
-from libreseed.adapters.silexium.log_store import LogStore
+from libreseed.adapters.silexium.log.log_folder import LogFolder
+from libreseed.adapters.silexium.log.log_store import LogStore
 from libreseed.errors import NotFound
 from libreseed.silexium.log_path import CHECKPOINT_PATH, EntryFile
 from libreseed.silexium.tile_check import LogWalk

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from blake3 import blake3
 
 from libreseed import limits
-from libreseed.adapters.silexium.high_water import require_fit
-from libreseed.adapters.silexium.log_index import candidates, index_keys, indexed_size
-from libreseed.adapters.silexium.log_rows import entry_texts, log_state
-from libreseed.adapters.silexium.log_store import LogStore
+from libreseed.adapters.silexium.log.high_water import require_fit
+from libreseed.adapters.silexium.log.log_index import candidates, index_keys, indexed_size
+from libreseed.adapters.silexium.log.log_rows import entry_texts, log_state
+from libreseed.adapters.silexium.log.log_store import LogStore
 from libreseed.errors import LibreSeedError, LocalFault
 from libreseed.ids import Blake3Digest, PublicKey, Signature
 from libreseed.silexium.merkle import CompactRange

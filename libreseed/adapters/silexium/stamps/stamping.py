@@ -20,10 +20,10 @@ from typing import TypeVar
 import trio
 
 from libreseed import limits
-from libreseed.adapters.silexium.calendar_client import CalendarService
 from libreseed.adapters.silexium.database import Database
-from libreseed.adapters.silexium.stamp_queue import StampQueue, StampStatus
-from libreseed.adapters.silexium.tsa_client import TimeStampService
+from libreseed.adapters.silexium.stamps.calendar_client import CalendarService
+from libreseed.adapters.silexium.stamps.stamp_queue import StampQueue, StampStatus
+from libreseed.adapters.silexium.stamps.tsa_client import TimeStampService
 from libreseed.errors import LibreSeedError, LocalFault, ProofRejected, UsageFault
 from libreseed.silexium.bitcoin_headers import HeaderSource
 from libreseed.silexium.ots import parse_ots

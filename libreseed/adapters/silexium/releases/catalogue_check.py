@@ -9,8 +9,8 @@ from __future__ import annotations
 from blake3 import blake3
 
 from libreseed import limits
-from libreseed.adapters.silexium.catalogue import Catalogue, Progress, ReleaseState
-from libreseed.adapters.silexium.log_store import LogStore
+from libreseed.adapters.silexium.log.log_store import LogStore
+from libreseed.adapters.silexium.releases.catalogue import Catalogue, Progress, ReleaseState
 from libreseed.errors import LibreSeedError, LocalFault, NotFound
 from libreseed.ids import Blake3Digest
 from libreseed.silexium.keyring import ROLES

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from libreseed.adapters.silexium.log_folder import LogFolder
+from libreseed.adapters.silexium.log.log_folder import LogFolder
 from libreseed.errors import LibreSeedError, NotFound
 from libreseed.silexium.log_path import CHECKPOINT_PATH, EntryFile, parse_log_path
 

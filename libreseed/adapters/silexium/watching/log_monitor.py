@@ -21,7 +21,8 @@ from libreseed import limits, wire
 from libreseed.adapters.files.bounded_file import read_bounded
 from libreseed.adapters.files.durable import durable_write
 from libreseed.adapters.resolving.store import ReleaseLock
-from libreseed.adapters.silexium.log_fetch import (
+from libreseed.adapters.silexium.proofs.proof_source import bundle_places
+from libreseed.adapters.silexium.watching.log_fetch import (
     BUNDLES_AT_ONCE,
     Fetch,
     fetch_bodies,
@@ -30,7 +31,6 @@ from libreseed.adapters.silexium.log_fetch import (
     proof_of_growth,
     verified_checkpoint,
 )
-from libreseed.adapters.silexium.proof_source import bundle_places
 from libreseed.errors import LibreSeedError, LocalFault, NotFound, ProofRejected
 from libreseed.ids import PublicKey
 from libreseed.silexium.entry_watch import Finding, Watch, WatchMemory, author_of, parse_watch_memory

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from libreseed import limits
-from libreseed.adapters.silexium.log_store import LogStore
+from libreseed.adapters.silexium.log.log_store import LogStore
 from libreseed.errors import LibreSeedError, NotFound, ProofRejected
 from libreseed.silexium.tree_head import Checkpoint, NamedKey, SignedTreeHead, parse_checkpoint, parse_cosignatures
 from libreseed.silexium.witness_wire import SIZE_MEDIA_TYPE, AddCheckpoint, origin_id, parse_size

@@ -18,9 +18,9 @@ from functools import partial
 import trio
 
 from libreseed import limits
-from libreseed.adapters.silexium.growth_proof import NoSuchTile, consistency_from
-from libreseed.adapters.silexium.proof_source import BundleFile, ProofSource, bundle_places
-from libreseed.adapters.silexium.trust_memory import Remembered, TrustMemory
+from libreseed.adapters.silexium.proofs.growth_proof import NoSuchTile, consistency_from
+from libreseed.adapters.silexium.proofs.proof_source import BundleFile, ProofSource, bundle_places
+from libreseed.adapters.silexium.proofs.trust_memory import Remembered, TrustMemory
 from libreseed.errors import LibreSeedError, LocalFault, ProofRejected, TransportFault
 from libreseed.ids import ReleaseId
 from libreseed.resolve.proofs import check_rows, required_growth

@@ -19,8 +19,8 @@ import threading
 from collections.abc import Iterable, Sequence
 
 from libreseed.adapters.silexium.database import Database
-from libreseed.adapters.silexium.key_filter import KeyFilter
-from libreseed.adapters.silexium.log_rows import hash_at, hashes_between, log_state
+from libreseed.adapters.silexium.log.key_filter import KeyFilter
+from libreseed.adapters.silexium.log.log_rows import hash_at, hashes_between, log_state
 from libreseed.errors import ProofRejected
 from libreseed.silexium.tiles import HASH_BYTES
 

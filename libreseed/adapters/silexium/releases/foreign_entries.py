@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from libreseed.adapters.silexium.log_rows import entries_between, log_state
+from libreseed.adapters.silexium.log.log_rows import entries_between, log_state
 from libreseed.ids import ReleaseId
 
 __all__ = ["FOREIGN_ENTRIES", "foreign_index", "note_entries"]

@@ -21,10 +21,10 @@ from blake3 import blake3
 
 from libreseed import limits
 from libreseed.adapters.silexium.database import Database
-from libreseed.adapters.silexium.high_water import HighWater, require_fit
-from libreseed.adapters.silexium.log_index import EntryIndex
-from libreseed.adapters.silexium.log_rows import add_runs, cut_runs, entries_between, hashes_between, log_state
-from libreseed.adapters.silexium.log_schema import LOG_SCHEMA
+from libreseed.adapters.silexium.log.high_water import HighWater, require_fit
+from libreseed.adapters.silexium.log.log_index import EntryIndex
+from libreseed.adapters.silexium.log.log_rows import add_runs, cut_runs, entries_between, hashes_between, log_state
+from libreseed.adapters.silexium.log.log_schema import LOG_SCHEMA
 from libreseed.errors import LocalFault, NotFound, ProofRejected, UsageFault
 from libreseed.ids import Blake3Digest, PublicKey, Signature
 from libreseed.keys.ed25519 import PrivateKey

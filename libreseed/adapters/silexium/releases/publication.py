@@ -4,7 +4,7 @@
 so that a crash between any two loses nothing and does nothing twice:
 
 1. staged -> pending, together with the wish for stamps of the three attestations;
-2. stamps, one by one (:mod:`libreseed.adapters.silexium.stamping`);
+2. stamps, one by one (:mod:`libreseed.adapters.silexium.stamps.stamping`);
 3. pending -> complete: the stamps verify with the resolver's own checks 10.1 to 10.8, and are frozen with the entry;
    a release that they refuse is marked so and never logged;
 4. complete -> logged: the entry is appended to the log and the release gets its index, unless the log has an entry for
@@ -24,11 +24,11 @@ from dataclasses import dataclass, field
 from blake3 import blake3
 
 from libreseed import limits
-from libreseed.adapters.silexium.catalogue import Catalogue, Progress, ReleaseState
-from libreseed.adapters.silexium.foreign_entries import foreign_index, note_entries
-from libreseed.adapters.silexium.log_store import LogStore
-from libreseed.adapters.silexium.stamp_queue import StampStatus, forget_stamps, want_stamps
-from libreseed.adapters.silexium.stamping import Stamping, StampRefusal
+from libreseed.adapters.silexium.log.log_store import LogStore
+from libreseed.adapters.silexium.releases.catalogue import Catalogue, Progress, ReleaseState
+from libreseed.adapters.silexium.releases.foreign_entries import foreign_index, note_entries
+from libreseed.adapters.silexium.stamps.stamp_queue import StampStatus, forget_stamps, want_stamps
+from libreseed.adapters.silexium.stamps.stamping import Stamping, StampRefusal
 from libreseed.errors import NotFound, ProofRejected
 from libreseed.ids import Blake3Digest, ReleaseId
 from libreseed.keys.ed25519 import PrivateKey

@@ -7,7 +7,7 @@ from functools import partial
 
 import trio
 
-from libreseed.adapters.silexium.embedded import EmbeddedWorld
+from libreseed.adapters.silexium.stamps.embedded import EmbeddedWorld
 from libreseed.silexium.embedded_tsa import EMBEDDED_POLICY
 from libreseed.silexium.rfc3161 import TrustedTsa
 

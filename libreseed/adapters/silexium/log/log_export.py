@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libreseed import limits
-from libreseed.adapters.silexium.log_folder import LogFolder
-from libreseed.adapters.silexium.log_store import LogStore
+from libreseed.adapters.silexium.log.log_folder import LogFolder
+from libreseed.adapters.silexium.log.log_store import LogStore
 from libreseed.errors import NotFound
 from libreseed.silexium.log_path import EntryBundle, bundles_of_growth
 from libreseed.silexium.tiles import tiles_of_growth

@@ -10,7 +10,7 @@ from __future__ import annotations
 import trio
 
 from libreseed import limits
-from libreseed.adapters.silexium.proof_source import ProofSource
+from libreseed.adapters.silexium.proofs.proof_source import ProofSource
 from libreseed.errors import LibreSeedError
 from libreseed.silexium.log_memory import ConsistencyProof
 from libreseed.silexium.log_path import CHECKPOINT_PATH

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from libreseed.adapters.silexium.log_folder import LogFolder
-from libreseed.adapters.silexium.witness_store import WitnessStore
+from libreseed.adapters.silexium.log.log_folder import LogFolder
+from libreseed.adapters.silexium.watching.witness_store import WitnessStore
 from libreseed.errors import NotFound, ProofRejected
 from libreseed.silexium.log_memory import LogMemory
 from libreseed.silexium.log_path import CHECKPOINT_PATH

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from libreseed import limits
 from libreseed.adapters.files.bounded_file import read_bounded
-from libreseed.adapters.silexium.header_store import HeaderStore, default_header_folder
+from libreseed.adapters.silexium.stamps.header_store import HeaderStore, default_header_folder
 from libreseed.silexium.bitcoin_headers import HEADER_BYTES, HeaderChain, HeaderSource
 from libreseed.silexium.stamps import TimePolicy
 

@@ -23,7 +23,8 @@ from blake3 import blake3
 from libreseed import limits, wire
 from libreseed.adapters.files.bounded_file import read_bounded
 from libreseed.adapters.files.durable import durable_write
-from libreseed.adapters.silexium.log_fetch import (
+from libreseed.adapters.silexium.log.log_folder import LogFolder
+from libreseed.adapters.silexium.watching.log_fetch import (
     BUNDLES_AT_ONCE,
     Fetch,
     fetch_bodies,
@@ -33,7 +34,6 @@ from libreseed.adapters.silexium.log_fetch import (
     proof_of_growth,
     verified_checkpoint,
 )
-from libreseed.adapters.silexium.log_folder import LogFolder
 from libreseed.errors import NotFound, ProofRejected
 from libreseed.silexium.instants import format_instant
 from libreseed.silexium.log_memory import (

@@ -21,7 +21,7 @@ from libreseed import limits
 from libreseed.adapters.files.bounded_file import read_bounded
 from libreseed.adapters.files.oserrors import from_oserror
 from libreseed.adapters.http.client import HttpClient
-from libreseed.adapters.silexium.header_store import HeaderStore
+from libreseed.adapters.silexium.stamps.header_store import HeaderStore
 from libreseed.errors import TransportFault, UsageFault
 from libreseed.silexium.bitcoin_headers import HEADER_BYTES, digest_of
 

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from libreseed import limits
-from libreseed.adapters.silexium.witness_store import WitnessStore
+from libreseed.adapters.silexium.watching.witness_store import WitnessStore
 from libreseed.errors import LibreSeedError, LocalFault, NotFound
 from libreseed.silexium.log_memory import HeadConflict
 from libreseed.silexium.witness_wire import SIZE_MEDIA_TYPE, origin_id, parse_add_checkpoint

@@ -1,0 +1,1 @@
+"""The resolver's side: where proofs come from, and what was seen of each log."""

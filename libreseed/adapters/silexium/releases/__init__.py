@@ -1,0 +1,1 @@
+"""The catalogue of releases: admission, answers, and their way into the log."""
