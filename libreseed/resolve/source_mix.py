@@ -122,11 +122,14 @@ class SourceMix:
         return ask
 
     def _edges(self, chunks: range) -> tuple[int, int]:
-        """How many bytes of the first and of the last chunk lie in a piece that the session has finished."""
-        head, tail = self._boundary(chunks.start), self._boundary(chunks[-1])
+        """How many bytes of the first and of the last chunk lie in a piece that the session has finished.
+
+        None of a chunk across two finished ones: it is whole here, and being judged or found wrong.
+        """
+        has, head, tail = self._pieces.has, self._boundary(chunks.start), self._boundary(chunks[-1])
         return (
-            head[1] if head is not None and self._pieces.has(head[0]) else 0,
-            tail[2] if tail is not None and self._pieces.has(tail[0] + 1) else 0,
+            head[1] if head is not None and has(head[0]) and not has(head[0] + 1) else 0,
+            tail[2] if tail is not None and has(tail[0] + 1) and not has(tail[0]) else 0,
         )
 
     def _boundary(self, chunk: int) -> tuple[int, int, int] | None:

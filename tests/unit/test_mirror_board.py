@@ -369,6 +369,25 @@ def test_a_mirror_is_not_asked_for_bytes_that_the_session_has_finished() -> None
     assert stop == 2 * size if ask.tail else stop < 2 * size
 
 
+def test_a_chunk_across_two_pieces_that_are_here_and_unjudged_is_never_asked_for_as_no_bytes() -> None:
+    """Its peers left before it was judged, or it was found wrong. A request for no bytes is refused, or answered with
+    all: for that the mirror counted as lacking the chunk, or was dropped."""
+    it = Mixed(8_000_000)
+    first, second = list(it.layout.tgz.pieces)[:2]
+    across = it.pieces.touched(first)[-1]
+    assert across == it.pieces.touched(second).start
+    for piece in (first, second):
+        it.pieces.finish(piece)
+        it.mix.session_finished(piece, 1.0)
+    it.pieces.verified.data[:] = b"\1" * it.layout.grid.n
+    it.pieces.verified.data[across] = 0
+    it.mix.update(1.5)
+    ask = it.mix.next(it.mix.board.mirrors[0], 1.5)
+    assert ask is not None
+    assert ask.chunks == range(across, across + 1)
+    assert (ask.head, ask.tail) == (0, 0)
+
+
 def test_a_proven_mirror_leaves_pieces_between_the_sessions_for_later() -> None:
     it, pieces = alternating()
     mirror = it.mix.board.mirrors[0]
