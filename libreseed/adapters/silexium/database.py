@@ -213,17 +213,22 @@ class Database:
         if (pages - self._copied_pages) * _PAGE_BYTES < _COPIED_BYTES or (self._copying and self._copying.is_alive()):
             return
         self._copied_pages = pages
-        self._copying = threading.Thread(target=self._copy, name="silexium checkpoint")
-        self._copying.start()
+        copying = threading.Thread(target=self._copy, name="silexium checkpoint")
+        try:
+            copying.start()
+        except RuntimeError:  # the system has no thread to give; the transaction is over, and must not seem to fail
+            return
+        self._copying = copying
 
     def _copy(self) -> None:
-        connection = self._reader()
         try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            connection = self._reader()
+            try:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            finally:
+                self._give_back(connection)
         except sqlite3.Error:
             pass  # whoever writes or reads next finds the same fault, and tells it
-        finally:
-            self._give_back(connection)
 
     def _reader(self) -> sqlite3.Connection:
         with self._readers_lock:
@@ -335,5 +340,8 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _fault(path: Path, error: sqlite3.Error) -> LibreSeedError | None:
     code = getattr(error, "sqlite_errorcode", None)
-    reason = None if code is None else _REASONS.get(code & 0xFF)
+    if code is None:  # not SQLite's: of these, an OperationalError says that what is stored as text is none
+        reason = "storage.database" if isinstance(error, sqlite3.OperationalError) else None
+    else:
+        reason = _REASONS.get(code & 0xFF)
     return None if reason is None else LocalFault(reason, f"{path}: {error}")

@@ -12,6 +12,7 @@ import pytest
 import trio
 from blake3 import blake3
 
+from libreseed.adapters.silexium import database as database_module
 from libreseed.adapters.silexium.database import Database, Schema, open_database
 from libreseed.adapters.silexium.log.log_check import check_log
 from libreseed.adapters.silexium.log.log_index import SPAN
@@ -26,6 +27,8 @@ ONE = Schema("notes", (("notes", "CREATE TABLE notes(text TEXT NOT NULL) STRICT;
 TWO = Schema(
     "notes", (*ONE.migrations, ("dates", "ALTER TABLE notes ADD COLUMN date INTEGER; CREATE INDEX d ON notes(date);"))
 )
+
+SO_MANY_ROWS = [b"%d\n" % number for number in range(40)]  # that the writer looks how large the file is
 
 
 def hashes(count: int) -> list[bytes]:
@@ -94,15 +97,15 @@ def test_the_index_of_old_keeps_whole_spans_only(tmp_path: Path) -> None:
 def test_much_that_is_written_goes_to_its_place_beside_the_writers(tmp_path: Path) -> None:
     """Who appends does not wait for it, who reads sees nothing of it, and closing the file waits until it is done."""
     with open_log(tmp_path / "log.db") as store:
-        store.append([b"first"])
+        store.append(SO_MANY_ROWS)
         with store.database.read() as connection:
-            assert connection.execute("SELECT count(*) FROM log_entries").fetchone() == (1,)
+            assert connection.execute("SELECT count(*) FROM log_entries").fetchone() == (40,)
             before = (tmp_path / "log.db").stat().st_size
             store.append([b"%d" % number + b"x" * 16_000 for number in range(1200)])
             for thread in threading.enumerate():
                 if thread.name == "silexium checkpoint":
                     thread.join()
-            assert connection.execute("SELECT count(*) FROM log_entries").fetchone() == (1,)
+            assert connection.execute("SELECT count(*) FROM log_entries").fetchone() == (40,)
         assert (tmp_path / "log.db").stat().st_size < before + 2**20  # a reader still needs the old pages
         store.append([b"%d" % number + b"y" * 16_000 for number in range(1200)])
         for thread in threading.enumerate():
@@ -111,6 +114,55 @@ def test_much_that_is_written_goes_to_its_place_beside_the_writers(tmp_path: Pat
         assert (tmp_path / "log.db").stat().st_size > before + 16_000 * 1200
         check_log(store)
     assert not [thread for thread in threading.enumerate() if thread.name == "silexium checkpoint"]
+
+
+def test_an_append_that_is_durable_does_not_fail_because_no_thread_is_to_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who were told that it failed would do it again, or never learn what was logged."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with open_log(tmp_path / "log.db") as store:
+        store.append(SO_MANY_ROWS)
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        many = [b"%d" % number + b"x" * 16_000 for number in range(1200)]
+        assert store.append(many) == range(40, 1240)
+        assert store.append([b"next"]) == range(1240, 1241)
+
+
+def test_a_checkpoint_that_cannot_open_the_file_troubles_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with too many files open. What is left in the write-ahead log goes to its place later."""
+
+    def refuse(path: Path, cache_kib: int) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    raised: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    with open_log(tmp_path / "log.db") as store:
+        store.append(SO_MANY_ROWS)
+        with store.database.read():  # nobody has left a connection
+            store.append([b"second"])
+            monkeypatch.setattr(database_module, "_connect", refuse)
+            store.append([b"%d" % number + b"x" * 16_000 for number in range(1200)])
+            for thread in threading.enumerate():
+                if thread.name == "silexium checkpoint":
+                    thread.join()
+    assert raised == []
+
+
+def test_text_that_rotted_is_told_as_damage_and_no_defect(tmp_path: Path) -> None:
+    """SQLite does not look at what TEXT holds: Python finds that it is none."""
+    with open_database(tmp_path / "d", (ONE,)) as database:
+        with database.write() as connection:
+            connection.execute("INSERT INTO notes VALUES(CAST(x'61ff62' AS TEXT))")
+        database.check()
+        with pytest.raises(LibreSeedError) as error:
+            texts(database)
+        assert error.value.reason == "storage.database"
 
 
 def test_a_newer_version_adds_what_is_missing_and_keeps_what_is_there(tmp_path: Path) -> None:

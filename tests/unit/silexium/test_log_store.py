@@ -160,6 +160,19 @@ def test_entries_lie_in_few_rows_and_come_out_as_they_went_in(tmp_path: Path) ->
         assert all(count == 1 for _, count, text in rows if text in ("two\nlines", "\n"))
 
 
+def test_large_entries_before_many_small_ones_do_not_share_a_row(tmp_path: Path) -> None:
+    """Else whoever asks for one of them would have the server read all."""
+    large = [b"%02d" % number + b"x" * (limits.LOG_ENTRY_BYTES - 2) for number in range(16)]
+    many = [*large, *(b"%d" % number for number in range(600)), *(entry.replace(b"x", b"y") for entry in large)]
+    with open_log(tmp_path / "log.db") as store:
+        store.append(many)
+        with store.database.read() as connection:
+            rows = connection.execute("SELECT length(CAST(bodies AS BLOB)) FROM log_entries").fetchall()
+        assert max(rows)[0] < 2**16 + 256 and len(rows) < 20
+        assert [body for _, _, body in store.entries(0, 700)] == many
+        check_log(store)
+
+
 @pytest.mark.parametrize("bad", [[b"\xc3", b"\xa9"], [b"ok", b"\xc3"], [b"ok", b"a\x00b"], [b"ok", b""]])
 def test_what_cannot_be_an_entry_is_refused_also_among_others(tmp_path: Path, bad: list[bytes]) -> None:
     """Two halves of a character are no two entries."""
@@ -424,6 +437,14 @@ def test_recovery_takes_nothing_that_the_log_has_not_signed(tmp_path: Path) -> N
         ("DELETE FROM log_tiles WHERE level = 0 AND idx = 0", "tile 0/0 is not what"),
         ("INSERT INTO log_tiles VALUES(5, 5, x'00', x'00')", "there are not 3 tiles"),
         ("DELETE FROM log_index_recent WHERE idx = 5", "entry 5 is not in the index"),
+        (
+            "UPDATE log_index_recent SET idx = iif(idx = 5, 6, 5) WHERE idx IN (5, 6)",  # neither could be found
+            "entry 5 is not in the index",
+        ),
+        (
+            "UPDATE log_entries SET bodies = CAST(CAST(bodies AS BLOB) || x'ff' AS TEXT) WHERE idx = 300",
+            "the entries from 300 on are not UTF-8",
+        ),
         ("INSERT INTO log_index VALUES(1, 1)", "the index has more"),
         ("UPDATE log_entries SET root = zeroblob(32) WHERE idx = 512", "the entries make a log of 600"),
         ("UPDATE log_sth SET root = zeroblob(32) WHERE size = 600", "the head of 600 entries has another root"),

@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from libreseed import limits
 from libreseed.adapters.silexium.log.high_water import require_fit
-from libreseed.adapters.silexium.log.log_index import candidates, index_keys, indexed_size
+from libreseed.adapters.silexium.log.log_index import index_keys, indexed_size, postings
 from libreseed.adapters.silexium.log.log_rows import entry_texts, log_state
 from libreseed.adapters.silexium.log.log_store import LogStore
 from libreseed.errors import LibreSeedError, LocalFault
@@ -135,10 +135,13 @@ class _Check:
             yield hashes
 
     def _runs(self) -> Iterator[tuple[int, bytes, str]]:
-        query = "SELECT idx, entry_hashes, bodies FROM log_entries ORDER BY idx"
+        query = "SELECT idx, entry_hashes, CAST(bodies AS BLOB) FROM log_entries ORDER BY idx"
         for first, hashes, bodies in self._connection.execute(query):
             try:
-                texts = entry_texts(first, hashes, bodies)
+                texts = entry_texts(first, hashes, bodies.decode())
+            except UnicodeDecodeError:
+                self.faults.append(f"the entries from {first} on are not UTF-8")
+                return
             except LocalFault as error:
                 self.faults.append(error.message)
                 return
@@ -148,9 +151,10 @@ class _Check:
                 yield first + number, hashes[number * HASH_BYTES : (number + 1) * HASH_BYTES], text
 
     def _indexed(self, start: int, hashes: Sequence[bytes]) -> None:
-        found = set(candidates(self._connection, index_keys(hashes)))
-        lost = [index for index in range(start, min(start + len(hashes), self._indexed_size)) if index not in found]
-        self.faults += [f"entry {index} is not in the index" for index in lost]
+        keys = index_keys(hashes)
+        found = set(postings(self._connection, keys))
+        lost = [index for index, key in enumerate(keys, start) if (key, index) not in found]
+        self.faults += [f"entry {index} is not in the index" for index in lost if index < self._indexed_size]
 
     def _counts(self) -> None:
         query = "SELECT (SELECT count(*) FROM log_index) + (SELECT count(*) FROM log_index_recent)"

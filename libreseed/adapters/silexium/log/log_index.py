@@ -24,7 +24,7 @@ from libreseed.adapters.silexium.log.log_rows import hash_at, hashes_between, lo
 from libreseed.errors import ProofRejected
 from libreseed.silexium.tiles import HASH_BYTES
 
-__all__ = ["SPAN", "SPANS", "EntryIndex", "candidates", "index_keys", "indexed_size"]
+__all__ = ["SPAN", "SPANS", "EntryIndex", "candidates", "index_keys", "indexed_size", "postings"]
 
 SPAN = 2**16  # as the migration that made the index so has it
 SPANS = 4
@@ -132,10 +132,15 @@ def index_keys(entry_hashes: Sequence[bytes]) -> list[int]:
 
 def candidates(connection: sqlite3.Connection, keys: Iterable[int]) -> list[int]:
     """Where entries are, of those in the index on the disk, whose hashes begin as ``keys`` say."""
+    return [index for _, index in postings(connection, keys)]
+
+
+def postings(connection: sqlite3.Connection, keys: Iterable[int]) -> list[tuple[int, int]]:
+    """What the index on the disk has for ``keys``: (key, index of an entry)."""
     wanted = json.dumps(sorted(keys))  # in order, so that the index is read page by page
-    query = "SELECT idx FROM json_each(?) CROSS JOIN log_index ON entry_key = value UNION ALL "
-    query += "SELECT idx FROM json_each(?) CROSS JOIN log_index_recent ON entry_key = value"
-    return [index for (index,) in connection.execute(query, (wanted, wanted))] if wanted != "[]" else []
+    query = "SELECT entry_key, idx FROM json_each(?) CROSS JOIN log_index ON entry_key = value UNION ALL "
+    query += "SELECT entry_key, idx FROM json_each(?) CROSS JOIN log_index_recent ON entry_key = value"
+    return connection.execute(query, (wanted, wanted)).fetchall() if wanted != "[]" else []
 
 
 def _stored_keys(hashes: bytes) -> list[int]:

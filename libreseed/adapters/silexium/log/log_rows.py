@@ -11,7 +11,9 @@ What the entries say is not looked at. Specification: ``silexium-log.md``, 1.
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from libreseed import limits
 from libreseed.errors import LocalFault, ProofRejected
@@ -41,13 +43,22 @@ def cut_runs(first: int, entries: Sequence[bytes]) -> list[slice]:
     at = 0
     while at < len(entries):
         end = min(at + _WIDTH - (first + at) % _WIDTH, len(entries))
-        parts = -(-sum(map(len, entries[at:end])) // _RUN_BYTES)
-        step = -(-(end - at) // parts)
-        for start in range(at, end, step):
-            run = slice(start, min(start + step, end))
-            runs += [run] if _is_run(entries[run]) else [slice(number, number + 1) for number in range(start, run.stop)]
+        for run in _short_runs(at, entries[at:end]):
+            runs += (
+                [run] if _is_run(entries[run]) else [slice(number, number + 1) for number in range(run.start, run.stop)]
+            )
         at = end
     return runs
+
+
+def _short_runs(at: int, entries: Sequence[bytes]) -> Iterator[slice]:
+    """Cut the entries, the first of which is number ``at`` of its batch, so that each run has few bytes."""
+    ends = list(accumulate(map(len, entries), initial=0))
+    start = 0
+    while start < len(entries):
+        stop = max(bisect_right(ends, ends[start] + _RUN_BYTES) - 1, start + 1)
+        yield slice(at + start, at + stop)
+        start = stop
 
 
 def _is_run(entries: Sequence[bytes]) -> bool:
