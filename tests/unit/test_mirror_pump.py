@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -65,11 +66,12 @@ class Scene:
     told: list[tuple[range, bytes]] = field(default_factory=list)
     written: dict[int, bytes] = field(default_factory=dict)
 
-    def pump(self) -> Pump:
+    def pump(self, monotonic: Callable[[], float] = time.monotonic) -> Pump:
         chunks = range(7, 7 + -(-self.length // SIZE))
         memory = memoryview(bytearray(BATCH_BYTES))
         body = cast(Any, self.body)
-        return Pump(body, chunks, self.length, memory, portions=1, judge=self.judge, tell=self.tell)
+        judge, tell = self.judge, self.tell
+        return Pump(body, chunks, self.length, memory, portions=1, judge=judge, tell=tell, monotonic=monotonic)
 
     def judge(self, chunks: range, data: memoryview) -> bytearray:
         for place, chunk in enumerate(chunks):
@@ -126,3 +128,37 @@ def test_what_came_is_told_of_when_the_mirror_pauses() -> None:
     assert scene.body.events[:4] == ["received", "waited", "told", "waited"]
     assert scene.told[0] == (range(7, 9), b"\1\1")
     assert len(scene.heard()) == 3 * BATCH
+
+
+def test_a_mirror_that_sent_while_this_process_stood_still_was_not_silent() -> None:
+    """All connections to it would find their patience at an end at once, and three faults drop a mirror."""
+    now = [1000.0]
+    scene = Scene(Body(DATA, pauses=[SIZE + 1]), len(DATA))
+    waited = scene.body.wait
+
+    def wait(seconds: float) -> bool:
+        now[0] += 3600 if scene.body.patient else seconds  # stopped in the second, longer one
+        return waited(seconds)
+
+    scene.body.wait = wait  # type: ignore[method-assign]  # as a link does on a machine that was suspended
+    scene.pump(lambda: now[0]).run(5)
+    assert len(scene.heard()) == 3 * BATCH
+
+
+@pytest.mark.parametrize("trickle", [0, 1])
+def test_a_mirror_that_sends_no_whole_chunk_ends_within_its_patience(trickle: int) -> None:
+    now = [1000.0]
+    scene = Scene(Body(DATA), len(DATA))
+
+    def wait(seconds: float) -> bool:
+        now[0] += max(0.0, seconds)
+        return bool(trickle)
+
+    def receive_now(view: memoryview) -> int | None:
+        scene.body.patient = not scene.body.patient
+        return trickle if trickle and scene.body.patient else None
+
+    scene.body.wait, scene.body.receive_now = wait, receive_now  # type: ignore[method-assign]  # says next to nothing
+    with pytest.raises(TransportFault, match="gave no chunk for 5 s"):
+        scene.pump(lambda: now[0]).run(5)
+    assert 1005 < now[0] < 1006

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from libreseed import limits
+from libreseed.adapters.command.awake_clock import AwakeClock
 from libreseed.adapters.mirrors.framed import Framed
 from libreseed.adapters.mirrors.link import Link
 from libreseed.adapters.mirrors.whole import WholeBody
@@ -48,6 +49,7 @@ class Pump:
         portions: int,
         judge: Judge,
         tell: Tell,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.received = 0
         self.ended = False  # set by the trio thread once :meth:`run` is through
@@ -59,6 +61,7 @@ class Pump:
         self._left = length
         self._judge = judge
         self._tell = tell
+        self._monotonic = monotonic
         size = min(_BATCH_CHUNKS, max(_BATCH_LEAST, len(chunks) // portions)) * _CHUNK
         self._memory = memory[: min(size, length)]
         self._filled = 0
@@ -72,8 +75,8 @@ class Pump:
     def run(self, silence_s: float) -> None:
         """Return when all has come, or after :meth:`stop`.
 
-        Raises ``http.cut-off`` when it ends early, ``http.timeout`` when no whole chunk comes for ``silence_s``. What
-        came before is judged in any case.
+        Raises ``http.cut-off`` when it ends early, ``http.timeout`` when no whole chunk comes for ``silence_s`` while
+        this process runs. What came before is judged in any case.
         """
         self._told_at = time.monotonic()
         try:
@@ -88,22 +91,23 @@ class Pump:
             self._tell_judged()
 
     def _receive_all(self, silence_s: float) -> None:
-        deadline = time.monotonic() + silence_s
+        clock = AwakeClock(self._monotonic)  # of this thread alone
+        deadline = clock.current_time() + silence_s
         while self._left and not self._stopped:
             count = self._link.receive_now(self._memory[self._filled : self._filled + self._left])
             if count is None:
                 if not self._link.wait(_PAUSE_S):
                     self._judge_filled(whole=False)
                     self._tell_judged()
-                    self._link.wait(deadline - time.monotonic())
-                if time.monotonic() > deadline:
+                    self._link.wait(clock.deadline_to_sleep_time(deadline))
+                if clock.current_time() > deadline:
                     raise TransportFault("http.timeout", f"{self._link.name} gave no chunk for {silence_s:g} s")
                 continue
             before, self._filled = self._filled, self._filled + count
             self.received += count
             self._left -= count
             if before // _CHUNK != self._filled // _CHUNK:
-                deadline = time.monotonic() + silence_s
+                deadline = clock.current_time() + silence_s
             if self._filled == len(self._memory):
                 self._judge_filled(whole=not self._left)
 
