@@ -35,7 +35,8 @@ def _keys(config: MirrorConfig, config_file: Path | None, environ: Mapping[str, 
             yield from _keys_in(folder)
     yield from find_private_keys(default_directory("config", environ))
     if config_file is not None:
-        yield from _keys_in(config_file.absolute().parent)
+        beside = find_private_keys(config_file.absolute().parent, below=False)
+        yield from (path for path in beside if not path.name.endswith(SUFFIXES))
 
 
 def _keys_in(folder: Path) -> Iterator[Path]:

@@ -36,8 +36,7 @@ def _readable_keys(config: SeederConfig, environ: Mapping[str, str]) -> Iterator
         yield from find_private_keys(config.watch)
     yield from find_private_keys(default_directory("config", environ))
     if config.config_file is not None:
-        beside = config.config_file.parent
-        yield from (path for path in sorted(beside.iterdir()) if path.is_file() and looks_like_private_key(path))
+        yield from find_private_keys(config.config_file.parent, below=False)
 
 
 def _keys_in_state(state_dir: Path) -> Iterator[Path]:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from libreseed.adapters.command.keys import KEY_VARIABLE, find_private_keys, looks_like_private_key
+from libreseed.adapters.command.keys import KEY_VARIABLE, find_private_keys
 from libreseed.adapters.command.settings import default_directory
 from libreseed.errors import UsageFault
 
@@ -38,6 +38,4 @@ def refuse_private_keys(
 def _readable_keys(settings: Path | None, environ: Mapping[str, str]) -> Iterator[Path]:
     yield from find_private_keys(default_directory("config", environ))
     if settings is not None:
-        for path in sorted(settings.absolute().parent.iterdir()):
-            if path.is_file() and looks_like_private_key(path):
-                yield path
+        yield from find_private_keys(settings.absolute().parent, below=False)

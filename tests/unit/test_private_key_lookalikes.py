@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from libreseed.adapters.command.keys import create_key, find_private_keys, looks_like_private_key
 from libreseed.keys.keyfile import Cost
 from libreseed.keys.lookalike import private_key_kind
+from tests.tools import require_program
 
 BASE64_LINE = b"MC4CAQAwBQYDK2VwBCIEIKjGdJfYp4rQ2b1v9m8ZyX0uC3o7sVq1w5kA4tN6hLxE"
 DASHES = b"-----"
@@ -111,3 +113,35 @@ def test_what_openssl_and_ssh_keygen_write_is_found(tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL,
     )
     assert {path.name for path in find_private_keys(tmp_path)} == {"a", "b.der", "c"}  # and not c.pub
+
+
+_LOOK = """
+import sys
+from pathlib import Path
+from libreseed.adapters.command.keys import find_private_keys
+for path in find_private_keys(Path(sys.argv[1]), below=sys.argv[2] == "below"):
+    print(path.name)
+"""
+
+
+@pytest.mark.parametrize("below", ["below", "here"])
+def test_what_a_service_may_not_look_into_does_not_keep_it_from_starting(tmp_path: Path, below: str) -> None:
+    """A folder of settings that can be entered and not listed; a link to a key in a folder that is somebody else's."""
+    under = []
+    if os.geteuid() == 0:  # without its capabilities, root is an owner like others
+        under = [require_program("setpriv"), "--bounding-set=-all", "--inh-caps=-all"]
+    listed, entered, closed = (tmp_path / name for name in ("listed", "entered", "closed"))
+    for folder in (listed, entered, closed):
+        folder.mkdir()
+        create_key(folder / "some.key", None)
+    (listed / "link").symlink_to(closed / "some.key")
+    entered.chmod(0o311)
+    closed.chmod(0)
+    try:
+        for folder, found in ((listed, "some.key\n"), (entered, "")):
+            line = [*under, sys.executable, "-c", _LOOK, str(folder), below]
+            done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+            assert (done.returncode, done.stdout) == (0, found), done.stderr
+    finally:
+        entered.chmod(0o755)
+        closed.chmod(0o755)

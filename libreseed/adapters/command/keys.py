@@ -163,11 +163,15 @@ def looks_like_private_key(path: Path) -> bool:
         os.close(descriptor)
 
 
-def find_private_keys(folder: Path) -> Iterator[Path]:
-    """Files below ``folder`` that look like private keys, in no fixed order; links to files are judged, too."""
+def find_private_keys(folder: Path, *, below: bool = True) -> Iterator[Path]:
+    """Files in ``folder``, and ``below`` it, that look like private keys, in no fixed order; links to files are judged,
+    too. What cannot be listed or looked at is passed over."""
     for place, _, names in os.walk(folder):
         for name in names:
             path = Path(place, name)
-            # Sockets and pipes hold nothing; opening a dead socket even fails (ENXIO).
-            if path.is_file() and looks_like_private_key(path):
+            # Sockets and pipes hold nothing; opening a dead socket even fails (ENXIO). Path.is_file() would raise for
+            # a link into a closed folder.
+            if os.path.isfile(path) and looks_like_private_key(path):  # noqa: PTH113
                 yield path
+        if not below:
+            return
