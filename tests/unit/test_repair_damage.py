@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from libreseed.adapters.chunks import stripe_io
 from libreseed.adapters.chunks.chunk_store import ChunkStore
 from libreseed.adapters.chunks.stripe_io import each_group, read_row
-from libreseed.errors import ContentRejected
+from libreseed.errors import ContentRejected, LocalFault
 from libreseed.repair.chunkmap import ChunkMap, build_chunk_map, chunk_digests, parse_chunk_map
 from libreseed.repair.encoder import StripeWindow, group_starts
 from libreseed.repair.grid import ChunkGrid
@@ -376,3 +376,16 @@ def test_virtual_rows_count_as_verified() -> None:
     state = Verified(grid, grid.least_m, bytes([1]) * grid.n, bytes([1]) * grid.parity_chunks(grid.least_m))
     assert grid.virtual_rows(1) == 1
     assert plan_repair(state).coherence.verified == grid.k + grid.least_m
+
+
+def test_a_file_that_was_cut_off_lends_no_fewer_bytes_than_were_asked_for(small: Package) -> None:
+    """Whoever puts a mirror's bytes between those that are here would wait for the missing ones for ever."""
+    assert small.store.read(5000, 200) == small.data[5000:5200]
+    for left in (5040, 100):
+        os.truncate(small.tgz, left)
+        with pytest.raises(LocalFault) as caught:
+            small.store.read(5000, 200)
+        assert caught.value.reason == "storage.io"
+    small.tgz.unlink()
+    with pytest.raises(LocalFault):
+        small.store.read(5000, 200)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from libreseed import limits
 from libreseed.adapters.chunks.chunk_runs import ChunkRunReader, flags_of
 from libreseed.adapters.chunks.stripe_io import Progress, each_group, write_at
-from libreseed.errors import ContentRejected
+from libreseed.errors import ContentRejected, LocalFault
 from libreseed.repair.chunkmap import ChunkMap, chunk_digests, digests_of
 from libreseed.repair.plan import Coherence, Verified, plan_repair
 
@@ -103,9 +103,12 @@ class ChunkStore:
         return verified
 
     def read(self, offset: int, length: int) -> bytes:
-        """Bytes of the .tgz as they are, fewer where it ends."""
+        """Bytes of the .tgz as they are, all of them; raises ``storage.io`` where the file ends before."""
         with _opened(self.tgz) as descriptor:
-            return os.pread(descriptor, length, offset) if descriptor >= 0 else b""
+            data = os.pread(descriptor, length, offset) if descriptor >= 0 else b""
+        if len(data) != length:
+            raise LocalFault("storage.io", f"{self.tgz}: bytes from {offset + len(data)} on are gone; it was cut off")
+        return data
 
     def write_chunk(self, i: int, data: bytes) -> None:
         """Write data chunk ``i``, which must verify (else ``chunkmap.chunk``); it counts once :meth:`sync` returns."""
