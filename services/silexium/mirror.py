@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from libreseed.adapters.command.console import Report
 from libreseed.adapters.command.settings import endpoint
 from libreseed.adapters.command.terminal import counted
-from libreseed.errors import LibreSeedError, TransportFault, UsageFault
+from libreseed.errors import LibreSeedError, ProofRejected, TransportFault, UsageFault
 
 from .commands import Commands, add_source_flags, every_of
 from .log_trust import add_log_flags, named_logs
@@ -116,12 +116,13 @@ async def _serve(arguments: argparse.Namespace, mirror: LogMirror) -> None:
 
 
 async def _begin(mirror: LogMirror, source: ProofSource) -> None:
-    """The first update. When nobody can be reached, what was verified before is served all the same."""
+    """The first update. When nobody can be reached, or what is shown is refused, what was verified before is served all
+    the same: else a log could rid itself of its mirrors whenever they start anew."""
     import trio
 
     try:
         _tell(await _update(mirror, source))
-    except TransportFault as error:
+    except (TransportFault, ProofRejected) as error:
         if await trio.to_thread.run_sync(mirror.memory) is None:
             raise
         _complain(error)

@@ -23,7 +23,7 @@ from libreseed.silexium.tree_head import parse_checkpoint
 from services.silexium.cli import main
 from tests.daemon_support import DaemonProcess, daemon_process
 from tests.log_kill_support import Told, kill_cosigners, kill_writers
-from tests.log_support import files
+from tests.log_support import exported, files
 from tests.silexium_support import LOG, LOG_KEY, WITNESS_KEYS, WITNESSES, Draft
 from tests.tools import require_program
 
@@ -170,6 +170,21 @@ def test_a_mirror_starts_and_serves_what_it_has_when_its_source_is_away(desk: De
     desk.run("mirror", "public", "--out", "m", *IDENTITY)
     with desk.serving("mirror", away, "--out", "m", *served) as url:
         assert desk.run("mirror", url, "--out", "again", *IDENTITY)["size"] == 2
+
+
+@pytest.mark.parametrize(("branch", "size", "reason"), [("", 2, "silexium.rollback"), ("b", 4, "silexium.fork")])
+def test_a_log_that_takes_back_what_it_showed_cannot_keep_its_mirror_from_starting(
+    desk: Desk, branch: str, size: int, reason: str
+) -> None:
+    """Whoever controls the log waits until the mirror's machine starts anew: the copy would be gone from the net."""
+    exported(desk.root / "public", [3])
+    exported(desk.root / "other", [size], branch=branch)
+    served = ("--serve", "127.0.0.76:0", *IDENTITY)
+    desk.run("mirror", "public", "--out", "m", *IDENTITY)
+    assert desk.run("mirror", "other", "--out", "m", *IDENTITY, code=40)["reason"] == reason
+    with desk.serving("mirror", "other", "--out", "m", *served) as url:
+        assert desk.run("mirror", url, "--out", "again", *IDENTITY)["size"] == 3
+    assert files(desk.root / "again") == files(desk.root / "public")
 
 
 @pytest.mark.parametrize("command", ["mirror", "witness"])
