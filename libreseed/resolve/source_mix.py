@@ -45,7 +45,8 @@ class SourceMix:
         self._pieces = pieces
         self._swarm = swarm
         self._share: set[int] = set()
-        self._ever: set[int] = set()  # pieces that were ever in the share
+        self._ever: set[int] = set()  # pieces that were ever in the share, or begun beside it
+        self._lent: set[int] = set()  # pieces that the session was let have beside its share
         self._begun: frozenset[int] = frozenset()
         self._parity: set[int] = set()  # parity chunks that mirrors shall fetch
         self._failed: set[int] = set()  # pieces that did not hold
@@ -90,8 +91,17 @@ class SourceMix:
         self.update(now)
 
     def begun(self, pieces: Iterable[int]) -> None:
-        """Of these pieces the session has blocks, or has asked for them."""
+        """Of these pieces the session has blocks, or has asked for them.
+
+        One that it was let have beside its share may come from mirrors, too: then a block that nobody judges can be
+        written over chunks that were verified.
+        """
         self._begun = frozenset(pieces)
+        strays = {piece for piece in (self._begun & self._lent) - self._share if not self._pieces.has(piece)}
+        self._ever |= strays
+        asks = [ask for ask in self.board.asks if ask.kind is Kind.DATA and ask.left]
+        asked = {piece for ask in asks for piece in self._touching(ask.left)}
+        self.crossed |= any(piece in asked or self._pieces.is_partial(piece) for piece in strays)
 
     # --- for mirrors -------------------------------------------------------------------------------------------------
     def next(self, mirror: MirrorScore, now: float) -> Ask | None:
@@ -210,6 +220,8 @@ class SourceMix:
         )
         self.open = not self.board.able(now) and not waiting
         self.revision += self.open != before
+        if self.open and not before:
+            self._lent.update(self._pieces.layout.tgz.pieces)
 
     def _choose_stoppers(self) -> None:
         """Wish for a few pieces that nobody offers, so that the session sends no request to two peers.
@@ -223,6 +235,7 @@ class SourceMix:
         elif not self.stoppers or not all(map(self._is_nobodys, self.stoppers)):
             few = max(1, limits.SHARE_FIRST_BYTES // layout.piece_bytes)
             self.stoppers = frozenset(islice(filter(self._is_nobodys, reversed(layout.tgz.pieces)), few))
+            self._lent |= self.stoppers
 
     def _is_nobodys(self, piece: int) -> bool:
         return not self._pieces.has(piece) and not self._swarm.offers(piece)

@@ -343,6 +343,41 @@ def test_a_few_pieces_that_nobody_offers_are_wished_for_beside_the_share() -> No
     assert not mix.stoppers
 
 
+@pytest.mark.parametrize("writes", ["before", "after"])
+def test_a_block_for_a_piece_that_nobody_offered_is_not_trusted_beside_a_mirrors_chunks(writes: str) -> None:
+    """A new peer offers just that piece, sends one false block of it and leaves: no piece fails, nobody is banned."""
+    it = Mixed(8_000_000)
+    pieces = list(it.layout.tgz.pieces)
+    it.swarm.update([it.peer("a", set(pieces[:-100]))], [0] * it.layout.piece_count, 1.0)
+    it.mix.update(1.0)
+    piece = max(it.mix.stoppers)
+    whole = it.pieces.touched(piece)
+    if writes == "before":
+        it.mix.begun([piece])
+        assert not it.mix.crossed
+    while it.pieces.verified.data.find(0, whole.start, whole.stop) >= 0:
+        ask = it.mix.next(it.mix.board.mirrors[0], 1.0)
+        assert ask is not None
+        it.mix.board.arrived(ask, b"\1" * len(ask.chunks))
+        it.pieces.verified.data[ask.chunks.start : ask.chunks.stop] = b"\1" * len(ask.chunks)
+        it.mix.board.ended(ask, 1.0)
+        it.mix.ended(ask, 1.0)
+    if writes == "after":
+        assert not it.mix.crossed
+        it.mix.begun([piece])
+    assert it.mix.crossed
+
+
+def test_a_piece_of_its_share_that_the_session_has_begun_crosses_nothing() -> None:
+    it = Mixed(8_000_000)
+    it.swarm.update([it.peer("a", set(it.layout.tgz.pieces))], [0] * it.layout.piece_count, 1.0)
+    it.mix.update(1.0)
+    it.mix.begun(it.shared())
+    assert it.mix.next(it.mix.board.mirrors[0], 1.0) is not None
+    it.mix.begun(it.shared())
+    assert not it.mix.crossed
+
+
 def alternating(mirrors: int = 1) -> tuple[Mixed, list[int]]:
     """A mix beside one peer that offers every other piece; the .tgz's pieces."""
     it = Mixed(8_000_000, mirrors)

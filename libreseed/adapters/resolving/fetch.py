@@ -123,7 +123,7 @@ class ContentFetch:
                 nursery.cancel_scope.cancel()
         finally:
             self.ledger.close()
-        self.disturbed |= self.plan.mix is not None and self.plan.mix.crossed
+        self.disturbed |= await self.watch.crossed(self._torrent)
         return self.ledger.totals
 
     @property

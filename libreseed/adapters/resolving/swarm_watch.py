@@ -52,6 +52,13 @@ class SwarmWatch:
             plan.mix.update(trio.current_time())
         return status
 
+    async def crossed(self, torrent: Torrent | None) -> bool:
+        """Whether a chunk from a mirror lies where the session may have written, too, up to now."""
+        mix = self._plan.mix
+        if mix is not None and torrent is not None:
+            mix.begun(await torrent.begun())  # since the last look
+        return mix is not None and mix.crossed
+
     async def until_shared(self, torrent: Torrent) -> None:
         """Return once no connected peer lacks a piece of the .tgz, or none is left."""
         while True:
