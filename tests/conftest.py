@@ -19,9 +19,11 @@ settings.load_profile("suite")
 
 
 def pytest_configure() -> None:
-    """Take Ctrl-C back: a shell starts what runs in the background with SIGINT ignored, and programs inherit that.
-
-    The commands under test would then rightly ignore the interrupts that tests send them.
+    """Take signals back that whoever started the suite ignores: a shell SIGINT for what runs in the background, nohup
+    SIGHUP. Programs inherit that, and the commands under test would rightly ignore what tests send them.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
