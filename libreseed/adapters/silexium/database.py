@@ -344,4 +344,5 @@ def _fault(path: Path, error: sqlite3.Error) -> LibreSeedError | None:
         reason = "storage.database" if isinstance(error, sqlite3.OperationalError) else None
     else:
         reason = _REASONS.get(code & 0xFF)
-    return None if reason is None else LocalFault(reason, f"{path}: {error}")
+    message = " ".join(str(error).split())  # it may quote what is stored, with its line breaks
+    return None if reason is None else LocalFault(reason, f"{path}: {message}")
