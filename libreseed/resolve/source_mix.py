@@ -46,7 +46,6 @@ class SourceMix:
         self._swarm = swarm
         self._share: set[int] = set()
         self._ever: set[int] = set()  # pieces that were ever in the share, or begun beside it
-        self._lent: set[int] = set()  # pieces that the session was let have beside its share
         self._begun: frozenset[int] = frozenset()
         self._parity: set[int] = set()  # parity chunks that mirrors shall fetch
         self._failed: set[int] = set()  # pieces that did not hold
@@ -93,11 +92,11 @@ class SourceMix:
     def begun(self, pieces: Iterable[int]) -> None:
         """Of these pieces the session has blocks, or has asked for them.
 
-        One that it was let have beside its share may come from mirrors, too: then a block that nobody judges can be
-        written over chunks that were verified.
+        One beside its share may come from mirrors, too: then a block that nobody judges can be written over chunks that
+        were verified.
         """
-        self._begun = frozenset(pieces)
-        strays = {piece for piece in (self._begun & self._lent) - self._share if not self._pieces.has(piece)}
+        self._begun, tgz = frozenset(pieces), self._pieces.layout.tgz.pieces
+        strays = {piece for piece in self._begun - self._share if piece in tgz and not self._pieces.has(piece)}
         self._ever |= strays
         asks = [ask for ask in self.board.asks if ask.kind is Kind.DATA and ask.left]
         asked = {piece for ask in asks for piece in self._touching(ask.left)}
@@ -158,6 +157,7 @@ class SourceMix:
         flags = verified.data if ask.kind is Kind.DATA else verified.parity
         for chunk in ask.chunks:
             pool[chunk] = TAKEN if flags[chunk] else ask.tier
+        self._keep_off(ask.kind)
         if ask.kind is Kind.DATA and self.board.wasteful:
             grid = self._pieces.layout.grid
             self._spare(pool, verified, {grid.stripe_of(chunk) for chunk in ask.chunks})
@@ -220,8 +220,6 @@ class SourceMix:
         )
         self.open = not self.board.able(now) and not waiting
         self.revision += self.open != before
-        if self.open and not before:
-            self._lent.update(self._pieces.layout.tgz.pieces)
 
     def _choose_stoppers(self) -> None:
         """Wish for a few pieces that nobody offers, so that the session sends no request to two peers.
@@ -235,7 +233,6 @@ class SourceMix:
         elif not self.stoppers or not all(map(self._is_nobodys, self.stoppers)):
             few = max(1, limits.SHARE_FIRST_BYTES // layout.piece_bytes)
             self.stoppers = frozenset(islice(filter(self._is_nobodys, reversed(layout.tgz.pieces)), few))
-            self._lent |= self.stoppers
 
     def _is_nobodys(self, piece: int) -> bool:
         return not self._pieces.has(piece) and not self._swarm.offers(piece)
@@ -301,8 +298,14 @@ class SourceMix:
         parity[:] = bytes(len(parity))
         for chunk in self._parity:
             parity[chunk] = TAKEN if verified.parity[chunk] else MIRRORS_ONLY
-        for ask in board.asks:
-            board.pools[ask.kind][ask.left.start : ask.left.stop] = bytes(len(ask.left))
+        for kind in Kind:
+            self._keep_off(kind)
+
+    def _keep_off(self, kind: Kind) -> None:
+        """Ask nobody for what a mirror is at work on."""
+        for ask in self.board.asks:
+            if ask.kind is kind:
+                self.board.pools[kind][ask.left.start : ask.left.stop] = bytes(len(ask.left))
 
     def _spare(self, pool: bytearray, verified: Verified, stripes: Iterable[int]) -> None:
         """Leave to parity what it can bring, where mirrors would send junk for a good part of it."""

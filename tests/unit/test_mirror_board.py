@@ -378,6 +378,25 @@ def test_a_piece_of_its_share_that_the_session_has_begun_crosses_nothing() -> No
     assert not it.mix.crossed
 
 
+def test_a_chunk_that_another_mirror_is_sending_is_asked_of_no_third_one() -> None:
+    """One that gave it wrongly ends its answer a moment after all was shared out anew."""
+    it = Mixed(8_000_000, 3)
+    it.mix.update(1.0)
+    liar, other, third = it.mix.board.mirrors
+    wrong = it.mix.next(liar, 1.0)
+    assert wrong is not None
+    it.mix.board.arrived(wrong, bytes(2))
+    it.mix.update(1.1)
+    mended = it.mix.next(other, 1.1)
+    assert mended is not None
+    assert mended.chunks.start == wrong.chunks.start
+    it.mix.board.ended(wrong, 1.1)
+    it.mix.ended(wrong, 1.1)
+    asked = it.mix.next(third, 1.1)
+    assert asked is not None
+    assert set(asked.chunks).isdisjoint(mended.chunks)
+
+
 def alternating(mirrors: int = 1) -> tuple[Mixed, list[int]]:
     """A mix beside one peer that offers every other piece; the .tgz's pieces."""
     it = Mixed(8_000_000, mirrors)
