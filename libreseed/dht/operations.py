@@ -24,7 +24,7 @@ QUORUM = 4  # nodes that must give the same newest item before a get stops early
 REPLICAS = 16  # nearest nodes that a put or an announcement goes to
 REPLICAS_ANY = 8  # of these, whether or not their ids follow from their addresses
 SLOW_AFTER, DEAD_AFTER = 1, 3  # multiples of the retransmission timeout
-_SOONEST_LOSS = 1.0  # seconds: a machine that is busy keeps all its datagrams waiting for longer than its network does
+_SOONEST_LOSS = 0.5  # seconds: a machine that is busy keeps all its datagrams waiting for longer than its network does
 
 
 def lost_after(rto: float) -> float:
