@@ -30,7 +30,6 @@ async def rounds(work: Path, sample: Sample, kills: int, draw: random.Random) ->
         seeder.session.set_limits(upload=sample.minimal.size // 2)  # bytes per second: a download takes two seconds
         while done < kills:
             ordeal = await kill_and_resume(it, draw, most_kills=min(5, kills - done), longest_s=2.5)
-            assert not ordeal.seen_visible or ordeal.result["path"]
             assert_installed(sample, str(ordeal.result["path"]))
             assert not list((it.store / "staging").iterdir()), "a workspace was left behind"
             done += ordeal.kills

@@ -18,7 +18,7 @@ import trio
 
 from libreseed.ids import PublicKey
 from libreseed.resolve.journal import JournalHeader, Kind, Origin, replay
-from tests.resolver_support import KEY, Sample, Scene
+from tests.resolver_support import KEY, Sample, Scene, assert_installed
 
 
 @dataclass
@@ -27,7 +27,6 @@ class Ordeal:
 
     kills: int = 0
     downloads: Counter[int] = field(default_factory=Counter)
-    seen_visible: bool = False
     result: dict[str, object] = field(default_factory=dict)
 
 
@@ -73,9 +72,9 @@ async def kill_and_resume(
             ordeal.result = json.loads(done.stdout)
             return ordeal
         ordeal.kills += 1
-        ordeal.seen_visible |= final.exists()
         ordeal.downloads = downloaded(it.sample, it.store)
-        if final.exists():
+        if final.exists():  # the kill came after the last step: whole, or not at all
+            assert_installed(it.sample, str(final))
             most_kills = ordeal.kills
 
 

@@ -31,7 +31,6 @@ async def test_kill_9_at_random_moments_beside_the_swarm(tmp_path: Path, sample:
         more = [flag for mirror in mirrors for flag in ("--mirror", mirror.url)]
         ordeal = await kill_and_resume(it, random.Random(4), most_kills=4, longest_s=4, more=more)
         assert ordeal.kills >= 4
-        assert not ordeal.seen_visible
         assert ordeal.downloads, "killed too early to show anything"
         assert set(ordeal.downloads.values()) == {1}
         chunks = ordeal.result["chunks"]
