@@ -9,7 +9,7 @@ whether that key is trusted, and when the signature was made, is decided elsewhe
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
@@ -21,6 +21,9 @@ from libreseed.package.document import rejecting, require_text
 from libreseed.silexium.instants import format_instant, parse_instant
 from libreseed.silexium.keyring import KeyId, Role
 
+if TYPE_CHECKING:
+    from libreseed.silexium.release_manifest import ReleaseManifest
+
 __all__ = [
     "ATTESTATION_DOMAIN",
     "Attestation",
@@ -28,8 +31,10 @@ __all__ = [
     "Claim",
     "ServerClaim",
     "SuiteClaim",
+    "author_claim",
     "parse_attestation",
     "require_claim",
+    "server_claim",
     "unverified_key_id",
 ]
 
@@ -185,6 +190,24 @@ def _parse_role(value: wire.JsonValue) -> Role:
     if value not in tuple(map(str, Role)):
         raise Malformed("encoding.range", f"no such role: {value!r:.60}")
     return Role(value)
+
+
+def author_claim(manifest: ReleaseManifest) -> AuthorClaim:
+    """What the author of ``manifest`` attests: who signs and who verifies take it from here."""
+    return AuthorClaim(
+        manifest.digest,
+        manifest.src_index.blake3,
+        manifest.source.blake3,
+        manifest.package,
+        manifest.version,
+        manifest.license,
+    )
+
+
+def server_claim(manifest: ReleaseManifest, author: Attestation, tests: Attestation) -> ServerClaim:
+    """What the server attests of ``manifest``: who signs and who verifies take it from here."""
+    artifacts = tuple(artifact.blake3 for artifact in manifest.artifacts)
+    return ServerClaim(author.digest, tests.digest, manifest.digest, artifacts)
 
 
 def _payload(value: wire.JsonValue, required: tuple[str, ...]) -> dict[str, wire.JsonValue]:

@@ -41,11 +41,11 @@ from libreseed.package.document import rejecting
 from libreseed.package.src_index import check_src
 from libreseed.silexium.attestation import (
     Attestation,
-    AuthorClaim,
-    ServerClaim,
     SuiteClaim,
+    author_claim,
     parse_attestation,
     require_claim,
+    server_claim,
     unverified_key_id,
 )
 from libreseed.silexium.bitcoin_headers import HeaderChain, HeaderSource
@@ -175,18 +175,8 @@ class ReleaseVerification:
     @_check
     def author(self, data: bytes) -> _Outcome:
         """10.2: the author's attestation."""
-        manifest = self._manifest
         attestation = self._attestation(data, Role.AUTHOR)
-        claim = attestation.claim
-        expected = AuthorClaim(
-            manifest.digest,
-            manifest.src_index.blake3,
-            manifest.source.blake3,
-            manifest.package,
-            manifest.version,
-            manifest.license,
-        )
-        require_claim(claim, expected)
+        require_claim(attestation.claim, author_claim(self._manifest))
         return self._attested(attestation)
 
     @_check
@@ -207,8 +197,7 @@ class ReleaseVerification:
         """10.4: the server's attestation."""
         attestation = self._attestation(data, Role.SERVER)
         author, tests = self._trusted.attestations
-        artifacts = tuple(artifact.blake3 for artifact in self._manifest.artifacts)
-        require_claim(attestation.claim, ServerClaim(author.digest, tests.digest, self._manifest.digest, artifacts))
+        require_claim(attestation.claim, server_claim(self._manifest, author, tests))
         return self._attested(attestation)
 
     @_check

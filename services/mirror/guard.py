@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from libreseed.adapters.command.keys import KEY_VARIABLE, find_private_keys, looks_like_private_key
-from libreseed.adapters.command.settings import default_directory
+from libreseed.adapters.command.key_guard import refuse_readable_keys
+from libreseed.adapters.command.keys import find_private_keys, looks_like_private_key
 from libreseed.adapters.release.release_folder import SUFFIXES
-from libreseed.errors import UsageFault
 
 from .config import MirrorConfig
 from .library import STATE_FOLDER
@@ -22,19 +21,15 @@ __all__ = ["refuse_private_keys"]
 
 def refuse_private_keys(config: MirrorConfig, config_file: Path | None, environ: Mapping[str, str]) -> None:
     """Raise :class:`UsageFault` ``key.on-mirror`` that names the first key found; blocks while it looks."""
-    if environ.get(KEY_VARIABLE):
-        raise UsageFault("key.on-mirror", f"{KEY_VARIABLE} is set: this process could sign")
-    for path in _keys(config, config_file, environ):
-        if config.key is None or not path.samefile(config.key):
-            raise UsageFault("key.on-mirror", f"{path} looks like a private key and this process can read it")
+    others = (path for path in _places(config, config_file) if config.key is None or not path.samefile(config.key))
+    refuse_readable_keys("key.on-mirror", environ, places=others, own=(config.key,))
 
 
-def _keys(config: MirrorConfig, config_file: Path | None, environ: Mapping[str, str]) -> Iterator[Path]:
+def _places(config: MirrorConfig, config_file: Path | None) -> Iterator[Path]:
     for folder in (config.store, *(path for path in sorted(config.store.iterdir()) if path.name != STATE_FOLDER)):
         if folder.is_dir() and not folder.is_symlink():
             yield from _keys_in(folder)
-    yield from find_private_keys(default_directory("config", environ))
-    if config_file is not None:
+    if config_file is not None:  # the files of releases are not ours to judge, wherever they lie
         beside = find_private_keys(config_file.absolute().parent, below=False)
         yield from (path for path in beside if not path.name.endswith(SUFFIXES))
 

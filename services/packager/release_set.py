@@ -19,11 +19,11 @@ from libreseed.adapters.command.console import Report
 from libreseed.adapters.files.durable import publish_directory, staging_directory
 from libreseed.adapters.packing.archive_peek import peek_src
 from libreseed.adapters.release.release_build import BuiltRelease, ReleasePlan
-from libreseed.adapters.silexium.releases.release_set import ReleaseSet, author_claim, measure_file
+from libreseed.adapters.silexium.releases.release_set import ReleaseSet, measure_file
 from libreseed.errors import LocalFault, UsageFault
 from libreseed.ids import Blake3Digest, ReleaseId
 from libreseed.keys.ed25519 import PrivateKey
-from libreseed.silexium.attestation import Attestation
+from libreseed.silexium.attestation import Attestation, author_claim
 from libreseed.silexium.release_manifest import SrcIndex
 from libreseed.silexium.release_sheet import ReleaseSheet
 

@@ -11,9 +11,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from libreseed.adapters.command.keys import KEY_VARIABLE, find_private_keys, looks_like_private_key
-from libreseed.adapters.command.settings import default_directory
-from libreseed.errors import UsageFault
+from libreseed.adapters.command.key_guard import refuse_readable_keys
+from libreseed.adapters.command.keys import find_private_keys, looks_like_private_key
 
 from .config import SeederConfig
 from .stored import BULKY
@@ -24,19 +23,13 @@ __all__ = ["refuse_private_keys"]
 def refuse_private_keys(config: SeederConfig, environ: Mapping[str, str] | None = None) -> None:
     """Raise :class:`UsageFault` ``key.on-seeder`` that names the first key found; blocks while it looks."""
     environ = os.environ if environ is None else environ
-    if environ.get(KEY_VARIABLE):
-        raise UsageFault("key.on-seeder", f"{KEY_VARIABLE} is set: this process could sign")
-    for path in _readable_keys(config, environ):
-        raise UsageFault("key.on-seeder", f"{path} looks like a private key and this process can read it")
+    refuse_readable_keys("key.on-seeder", environ, settings=config.config_file, places=_places(config))
 
 
-def _readable_keys(config: SeederConfig, environ: Mapping[str, str]) -> Iterator[Path]:
+def _places(config: SeederConfig) -> Iterator[Path]:
     yield from _keys_in_state(config.state_dir)
     if config.watch is not None:
         yield from find_private_keys(config.watch)
-    yield from find_private_keys(default_directory("config", environ))
-    if config.config_file is not None:
-        yield from find_private_keys(config.config_file.parent, below=False)
 
 
 def _keys_in_state(state_dir: Path) -> Iterator[Path]:

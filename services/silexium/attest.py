@@ -62,8 +62,8 @@ def add_parser(commands: Commands) -> None:
 
 
 def _author(arguments: argparse.Namespace) -> Report:
-    from libreseed.adapters.silexium.releases.release_set import author_claim, measure_source
-    from libreseed.silexium.attestation import Attestation
+    from libreseed.adapters.silexium.releases.release_set import measure_source
+    from libreseed.silexium.attestation import Attestation, author_claim
 
     now = _now()
     given = Path(arguments.release)

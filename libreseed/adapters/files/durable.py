@@ -42,12 +42,7 @@ _SYNC_EACH = 1000  # files of a batch that are synced one by one
 
 def durable_write(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace or create the file ``path`` with ``data`` in one step; a crash leaves the old content or the new."""
-    temporary = _write_temporary(path, data, mode)
-    try:
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    _replace(path, data, mode)
     sync_directory(path.parent)
 
 
@@ -62,6 +57,15 @@ def durable_create(path: Path, data: bytes, mode: int = 0o644) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
+
+
+def _replace(path: Path, data: bytes, mode: int, *, sync: bool = True) -> None:
+    temporary = _write_temporary(path, data, mode, sync=sync)
+    try:
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _write_temporary(path: Path, data: bytes, mode: int, *, sync: bool = True) -> Path:
@@ -96,12 +100,7 @@ class DurableBatch:
         """Write or replace the file ``path``, a relative path of our own making."""
         target = self._root / path
         self._make(target.parent)
-        temporary = _write_temporary(target, data, mode, sync=False)
-        try:
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        _replace(target, data, mode, sync=False)
         self._many = self._many or len(self._files) >= _SYNC_EACH
         if not self._many:
             self._files.append(target)

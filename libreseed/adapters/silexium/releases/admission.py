@@ -17,7 +17,7 @@ from libreseed.adapters.silexium.releases.catalogue import Catalogue, Progress
 from libreseed.adapters.silexium.releases.release_set import ReleaseSet, measure_source
 from libreseed.errors import ProofRejected
 from libreseed.keys.ed25519 import PrivateKey
-from libreseed.silexium.attestation import Attestation, ServerClaim
+from libreseed.silexium.attestation import Attestation, server_claim
 from libreseed.silexium.instants import format_instant
 from libreseed.silexium.keyring import require_standing
 from libreseed.silexium.release_manifest import ReleaseManifest, parse_release_manifest
@@ -49,9 +49,9 @@ class Admission:
         author, tests = checks.tests(read_bounded(place.tests, limits.ATTESTATION_BYTES)).attestations
         for attestation in (author, tests):
             self._require_present(attestation, now)
-        artifacts = tuple(artifact.blake3 for artifact in manifest.artifacts)
-        claim = ServerClaim(author.digest, tests.digest, manifest.digest, artifacts)
-        server = Attestation.build(claim, max(now, author.created_at, tests.created_at), self.key)
+        server = Attestation.build(
+            server_claim(manifest, author, tests), max(now, author.created_at, tests.created_at), self.key
+        )
         return self.catalogue.stage(manifest, checks.server(server.data).attestations, now)
 
     def _require_present(self, attestation: Attestation, now: int) -> None:

@@ -26,11 +26,11 @@ from libreseed.adapters.packing.archive import verify_archive
 from libreseed.adapters.packing.archive_peek import peek_src
 from libreseed.errors import LocalFault, NotFound, ProofRejected
 from libreseed.ids import Blake3Digest, PublicKey, ReleaseId
-from libreseed.silexium.attestation import Attestation, AuthorClaim, parse_attestation, require_claim
+from libreseed.silexium.attestation import Attestation, author_claim, parse_attestation, require_claim
 from libreseed.silexium.release_manifest import ReleaseManifest, SrcIndex
 from libreseed.silexium.release_sheet import Measure, ReleaseSheet, parse_release_sheet
 
-__all__ = ["ReleaseSet", "SourceFacts", "author_claim", "measure_file", "measure_source", "read_release_sheet"]
+__all__ = ["ReleaseSet", "SourceFacts", "measure_file", "measure_source", "read_release_sheet"]
 
 SHEET_NAME = "release.toml"
 _READ_BYTES = 2**20
@@ -110,18 +110,6 @@ class ReleaseSet:
         except FileExistsError as error:
             if read_bounded(path, len(data)) != data:
                 raise LocalFault("storage.exists", f"{path} exists already, with other content") from error
-
-
-def author_claim(manifest: ReleaseManifest) -> AuthorClaim:
-    """What the author of ``manifest`` attests."""
-    return AuthorClaim(
-        manifest.digest,
-        manifest.src_index.blake3,
-        manifest.source.blake3,
-        manifest.package,
-        manifest.version,
-        manifest.license,
-    )
 
 
 def read_release_sheet(path: Path) -> tuple[ReleaseSet, ReleaseSheet]:
