@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import pytest
 
-__all__ = ["require_ipv6", "require_program"]
+__all__ = ["as_an_owner", "require_ipv6", "require_program"]
 
 
 def require_program(name: str) -> str:
@@ -30,6 +30,11 @@ def require_ipv6() -> None:
             probe.bind(("::1", 0))
     except OSError:
         _lack("this machine has no IPv6")
+
+
+def as_an_owner() -> list[str]:
+    """What to put before a command that is to meet permissions: root without capabilities is an owner like others."""
+    return [require_program("setpriv"), "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
 
 
 def _lack(message: str) -> NoReturn:

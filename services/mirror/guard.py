@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from libreseed.adapters.command.key_guard import refuse_readable_keys
-from libreseed.adapters.command.keys import find_private_keys, looks_like_private_key
+from libreseed.adapters.command.keys import find_private_keys
 from libreseed.adapters.release.release_folder import SUFFIXES
 
 from .config import MirrorConfig
@@ -26,15 +26,14 @@ def refuse_private_keys(config: MirrorConfig, config_file: Path | None, environ:
 
 
 def _places(config: MirrorConfig, config_file: Path | None) -> Iterator[Path]:
-    for folder in (config.store, *(path for path in sorted(config.store.iterdir()) if path.name != STATE_FOLDER)):
-        if folder.is_dir() and not folder.is_symlink():
+    yield from _keys_in(config.store)  # which may be a link itself
+    for folder in sorted(config.store.iterdir()):
+        if folder.name != STATE_FOLDER and not folder.is_symlink() and folder.is_dir():
             yield from _keys_in(folder)
-    if config_file is not None:  # the files of releases are not ours to judge, wherever they lie
-        beside = find_private_keys(config_file.absolute().parent, below=False)
-        yield from (path for path in beside if not path.name.endswith(SUFFIXES))
+    if config_file is not None:
+        yield from _keys_in(config_file.absolute().parent)
 
 
 def _keys_in(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and not path.name.endswith(SUFFIXES) and looks_like_private_key(path):
-            yield path
+    """The files of releases are not ours to judge, wherever they lie."""
+    return find_private_keys(folder, below=False, but=lambda path: path.name.endswith(SUFFIXES))

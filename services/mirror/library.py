@@ -246,7 +246,7 @@ def _mark(files: ReleaseFiles) -> dict[str, str]:
 
 
 def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+    return not path.is_symlink() and path.is_dir()  # in this order: a link into a closed folder would raise
 
 
 def release_folders(store: Path) -> dict[str, ReleaseId]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from libreseed.adapters.command.key_guard import refuse_readable_keys
-from libreseed.adapters.command.keys import find_private_keys, looks_like_private_key
+from libreseed.adapters.command.keys import find_private_keys
 
 from .config import SeederConfig
 from .stored import BULKY
@@ -27,18 +28,13 @@ def refuse_private_keys(config: SeederConfig, environ: Mapping[str, str] | None 
 
 
 def _places(config: SeederConfig) -> Iterator[Path]:
-    yield from _keys_in_state(config.state_dir)
+    yield from find_private_keys(config.state_dir, but=partial(_bulky, config.state_dir / "releases"))
     if config.watch is not None:
         yield from find_private_keys(config.watch)
 
 
-def _keys_in_state(state_dir: Path) -> Iterator[Path]:
-    """All files but the bulky ones of stored releases, of which there are many, and whose content is verified."""
-    for place, _, names in os.walk(state_dir):
-        folder = Path(place)
-        release = folder.name[: -len(".") - 32] if folder.parent == state_dir / "releases" else None
-        for name in names:
-            path = folder / name
-            bulky = release is not None and name in {f"{release}{suffix}" for suffix in (*BULKY, ".torrent")}
-            if not bulky and path.is_file() and looks_like_private_key(path):
-                yield path
+def _bulky(releases: Path, path: Path) -> bool:
+    """Whether it is of a stored release: of these there are many, and what they hold is verified."""
+    folder = path.parent
+    release = folder.name[: -len(".") - 32]
+    return folder.parent == releases and path.name in {f"{release}{suffix}" for suffix in (*BULKY, ".torrent")}

@@ -148,14 +148,12 @@ def store(place: Place) -> list[Finding]:
 
 def keys(place: Place) -> list[Finding]:
     """Key files that others can read: the one that LIBRESEED_KEY names, and those in the configuration folder."""
-    from libreseed.adapters.command.keys import looks_like_private_key
+    from libreseed.adapters.command.keys import find_private_keys
     from libreseed.adapters.command.settings import default_directory
 
-    folder = default_directory("config")
-    paths = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
-    paths = [path for path in paths if looks_like_private_key(path)]
+    paths = sorted(find_private_keys(default_directory("config"), below=False))
     named = os.environ.get("LIBRESEED_KEY", "")
-    if named and "\n" not in named and len(named) < 4096 and (path := Path(named).expanduser()).is_file():
+    if named and "\n" not in named and os.path.isfile(path := Path(named).expanduser()):  # noqa: PTH113  # never raises
         paths.append(path)
     open_ = [path for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077]
     says = "can be read by others"

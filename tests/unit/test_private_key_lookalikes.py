@@ -12,7 +12,7 @@ import pytest
 from libreseed.adapters.command.keys import create_key, find_private_keys, looks_like_private_key
 from libreseed.keys.keyfile import Cost
 from libreseed.keys.lookalike import private_key_kind
-from tests.tools import require_program
+from tests.tools import as_an_owner, require_program
 
 BASE64_LINE = b"MC4CAQAwBQYDK2VwBCIEIKjGdJfYp4rQ2b1v9m8ZyX0uC3o7sVq1w5kA4tN6hLxE"
 DASHES = b"-----"
@@ -96,8 +96,6 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
 
 
 def test_what_openssl_and_ssh_keygen_write_is_found(tmp_path: Path) -> None:
-    from tests.tools import require_program
-
     require_program("openssl")
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", tmp_path / "a"], check=True, timeout=60)
     subprocess.run(
@@ -127,9 +125,7 @@ for path in find_private_keys(Path(sys.argv[1]), below=sys.argv[2] == "below"):
 @pytest.mark.parametrize("below", ["below", "here"])
 def test_what_a_service_may_not_look_into_does_not_keep_it_from_starting(tmp_path: Path, below: str) -> None:
     """A folder of settings that can be entered and not listed; a link to a key in a folder that is somebody else's."""
-    under = []
-    if os.geteuid() == 0:  # without its capabilities, root is an owner like others
-        under = [require_program("setpriv"), "--bounding-set=-all", "--inh-caps=-all"]
+    under = as_an_owner()
     listed, entered, closed = (tmp_path / name for name in ("listed", "entered", "closed"))
     for folder in (listed, entered, closed):
         folder.mkdir()

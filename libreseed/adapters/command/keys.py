@@ -147,10 +147,14 @@ def _checked(passphrase: bytes) -> bytes:
 
 
 def looks_like_private_key(path: Path) -> bool:
-    """Whether the regular file ``path`` can be read and looks like a private key, ours or another program's.
+    """Whether ``path`` is a regular file that can be read and looks like a private key, ours or another program's.
 
-    False for what cannot be read: a process that cannot read a key does not hold it. Other ``OSError`` pass.
+    False for what cannot be read or reached: a process that cannot read a key does not hold it. Other ``OSError`` pass.
     """
+    # Sockets and pipes hold nothing; opening a dead socket even fails (ENXIO), and opening a pipe is felt at its other
+    # end. Path.is_file() would raise for a link into a closed folder.
+    if not os.path.isfile(path):  # noqa: PTH113
+        return False
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (PermissionError, FileNotFoundError):
@@ -163,15 +167,15 @@ def looks_like_private_key(path: Path) -> bool:
         os.close(descriptor)
 
 
-def find_private_keys(folder: Path, *, below: bool = True) -> Iterator[Path]:
+def find_private_keys(
+    folder: Path, *, below: bool = True, but: Callable[[Path], bool] = lambda _: False
+) -> Iterator[Path]:
     """Files in ``folder``, and ``below`` it, that look like private keys, in no fixed order; links to files are judged,
-    too. What cannot be listed or looked at is passed over."""
+    too. What cannot be listed or looked at is passed over, and so is, unopened, what ``but`` is true of."""
     for place, _, names in os.walk(folder):
         for name in names:
             path = Path(place, name)
-            # Sockets and pipes hold nothing; opening a dead socket even fails (ENXIO). Path.is_file() would raise for
-            # a link into a closed folder.
-            if os.path.isfile(path) and looks_like_private_key(path):  # noqa: PTH113
+            if not but(path) and looks_like_private_key(path):
                 yield path
         if not below:
             return
