@@ -90,12 +90,21 @@ async def test_a_host_that_redirects_to_itself_and_moves_into_the_intranet_is_no
         "2002:a00:1::1",
         "::127.0.0.1",
         "fec0::1",
+        "64:ff9b:1:a00:1:0:5db8:d822",  # within a site, the translator may read 10.0.0.1 here
     ],
 )
 def test_a_private_address_inside_another_is_private(address: str) -> None:
     """Translators (NAT64) and tunnels (6to4) lead to the IPv4 address that is written in an IPv6 one."""
     with pytest.raises(TransportFault) as raised:
         refuse_private(parse_url("http://mirror.example/"), ["93.184.216.34", address])
+    assert raised.value.reason == "http.redirect"
+
+
+@pytest.mark.parametrize("address", ["192.0.0.8", "2001:1::1", "2001:20::1", "3fff::1", "5f00::1", "100:0:0:1::1"])
+def test_what_is_set_aside_is_no_public_place(address: str) -> None:
+    """Whatever this Python's tables say of it: each of these is public to one of the releases that are supported."""
+    with pytest.raises(TransportFault) as raised:
+        refuse_private(parse_url("http://mirror.example/"), [address])
     assert raised.value.reason == "http.redirect"
 
 

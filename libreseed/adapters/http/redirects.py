@@ -10,7 +10,7 @@ differently the second time gains nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 import httpx
 
@@ -20,8 +20,11 @@ from libreseed.errors import TransportFault, UsageFault
 
 __all__ = ["literal_address", "next_hop", "parse_base_url", "parse_url", "refuse_private"]
 
-# NAT64 (RFC 6052, 8215) and IPv4-compatible addresses.
-_IPV4_AT_THE_END = tuple(map(IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")))
+_IPV4_AT_THE_END = tuple(map(IPv6Network, ("64:ff9b::/96", "::/96")))  # NAT64 (RFC 6052), IPv4-compatible addresses
+# What ``is_global`` says of special addresses differs between releases of Python, so these are told apart here: IPv6 is
+# public where addresses are given out to networks, less what is set aside for protocols and for documentation.
+_GIVEN_OUT = IPv6Network("2000::/3")
+_SET_ASIDE = (IPv4Network("192.0.0.0/24"), IPv6Network("2001::/23"), IPv6Network("3fff::/20"))
 
 
 def parse_url(text: str) -> httpx.URL:
@@ -66,29 +69,23 @@ def next_hop(url: httpx.URL, location: str, hops: int) -> httpx.URL:
 def refuse_private(url: httpx.URL | WebUrl, addresses: Iterable[str]) -> None:
     """Raise ``http.redirect`` if any of ``addresses`` is not a public one."""
     for address in addresses:
-        parsed = ip_address(address.partition("%")[0])
-        if not all(_is_public(each) for each in _reached(parsed)):
+        if not _is_public(_reached(ip_address(address.partition("%")[0]))):
             raise _refused(url, f"it redirects to {url.host}, which is the private address {address}")
 
 
 def _is_public(address: IPv4Address | IPv6Address) -> bool:
-    if isinstance(address, IPv6Address) and address.is_site_local:  # fec0::/10, withdrawn and still routed within sites
+    if address.is_multicast or any(address in network for network in _SET_ASIDE):
         return False
-    return address.is_global and not address.is_multicast
+    return address.is_global and (address.version == 4 or address in _GIVEN_OUT)
 
 
-def _reached(address: IPv4Address | IPv6Address) -> list[IPv4Address | IPv6Address]:
-    """What may answer at ``address``: itself, or the IPv4 address in it that a translator or tunnel leads to."""
+def _reached(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """What answers at ``address``: itself, or the IPv4 address in it that a translator or tunnel leads to."""
     if isinstance(address, IPv4Address):
-        return [address]
-    if address.ipv4_mapped is not None:
-        return [address.ipv4_mapped]
-    reached: list[IPv4Address | IPv6Address] = [address]
-    if address.sixtofour is not None:
-        reached.append(address.sixtofour)
+        return address
     if any(address in network for network in _IPV4_AT_THE_END):
-        reached.append(IPv4Address(int(address) & 0xFFFFFFFF))
-    return reached
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 def literal_address(host: str) -> str | None:
