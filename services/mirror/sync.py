@@ -37,7 +37,9 @@ def add_parser(commands: argparse._SubParsersAction[CommandParser]) -> None:
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--publisher", action="append", metavar="KEY", help="whose releases to pull; repeatable")
     who.add_argument("--any-publisher", action="store_true", help="whosever the mirrors have")
-    parser.add_argument("--ca", type=Path, metavar="F", help="authorities' certificates (PEM) instead of the system's")
+    parser.add_argument(
+        "--ca-file", "--ca", type=Path, metavar="F", help="authorities' certificates (PEM) instead of the system's"
+    )
     parser.add_argument("--private-redirects", action="store_true", help="follow redirects to private addresses")
     parser.add_argument("--max-package-bytes", metavar="N", help="refuse larger packages")
     parser.add_argument("--silence", metavar="S", default="10", help="seconds without news of a source; default 10")

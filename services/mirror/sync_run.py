@@ -59,7 +59,7 @@ def read_plan(arguments: argparse.Namespace) -> SyncPlan:
         peers=tuple(endpoint(text) for text in arguments.peer),
         listen_host=arguments.listen_host,
         rules=Rules(frozenset(parse_key(text) for text in arguments.publisher or ()), most),
-        ca_file=arguments.ca,
+        ca_file=arguments.ca_file,
         private_redirects=arguments.private_redirects,
         silence_s=silence,
     )

@@ -125,12 +125,15 @@ def _add_inspect(commands: _Commands[CommandParser]) -> CommandParser:
         "inspect",
         help="show what a file says",
         description="Show what any of our files says: .tgz, manifest.json, .minimal.json, .dht.json, .index.dht.json, "
-        ".chunks, .parity, .torrent, a DIRAM package (.zip), a part file (.part.N), integrity-manifest.json, or a key "
-        "file's public half. What was not verified is marked so.",
+        ".chunks, .parity, .torrent, Silexium's .silexium.json, .release.json, .author.json, .tests.json and "
+        ".server.json, a DIRAM package (.zip), a part file (.part.N), integrity-manifest.json, or a key file's public "
+        "half. What was not verified is marked so.",
         examples="  libreseed-packager inspect hello@1.0.0.minimal.json\n  libreseed-packager inspect key --json",
     )
-    parser.add_argument("file", metavar="FILE")
-    parser.add_argument("--publisher", metavar="KEY", help="public key that a release index must be signed by")
+    parser.add_argument("file", metavar="FILE", help="the file; what lies beside it is used to verify it")
+    parser.add_argument(
+        "--publisher", metavar="KEY", help="public key that a release index or an attestation must be signed by"
+    )
     parser.set_defaults(command=_inspect)
     return parser
 

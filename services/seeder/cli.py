@@ -29,6 +29,16 @@ _EXAMPLES = """\
 """
 
 
+_TEXTS = {
+    "add": ("verify a release folder (or the .tgz in it) and seed it", "./out/demo@1.0.0 --state-dir ./seeder"),
+    "list": ("what is seeded", "--json"),
+    "status": ("how the daemon is doing", "--state-dir ./seeder"),
+    "metrics": ("what Prometheus reads, for a textfile collector", "> /var/lib/node-exporter/seeder.prom"),
+    "scrub": ("read a release (default: all) from the disk now, and heal it", "demo@1.0.0"),
+    "remove": ("stop seeding a release and delete the seeder's copy", "demo@1.0.0"),
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     return run_command(_body, _parser(), argv)
@@ -92,7 +102,36 @@ def _parser() -> CommandParser:
     )
     add_version_flag(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
-    run = commands.add_parser("run", description="The daemon, in the foreground.", help="the daemon, in the foreground")
+    _add_run(commands)
+    for name, (text, arguments) in _TEXTS.items():
+        command = commands.add_parser(
+            name,
+            description=f"{text[0].upper()}{text[1:]}. Asks the daemon that runs on the state directory.",
+            help=text,
+            examples=f"  libreseed-seeder {name} {arguments}",
+        )
+        _add_place(command)
+        add_json_flag(command)
+        if name == "add":
+            command.add_argument(
+                "path", metavar="PATH", help="a release folder, the .tgz in it, or a NAME.index.dht.json"
+            )
+        elif name in ("remove", "scrub"):
+            command.add_argument(
+                "id", metavar="ID", nargs="?" if name == "scrub" else None, help="name@version, or an id of 'list'"
+            )
+    return parser
+
+
+def _add_run(commands: argparse._SubParsersAction[CommandParser]) -> None:
+    run = commands.add_parser(
+        "run",
+        description="Seed what 'add' hands over and what was seeded before, in the foreground, until SIGTERM or "
+        'Ctrl-C. Tells systemd when it is ready. All settings: docs/operations.md, "Configuration".',
+        help="the daemon, in the foreground",
+        examples="  libreseed-seeder run --state-dir ./seeder --listen 127.0.0.1:6891 --dht-port 6892\n"
+        "  libreseed-seeder run --config /etc/libreseed/seeder.toml",
+    )
     _add_place(run)
     run.add_argument(
         "--listen",
@@ -108,30 +147,15 @@ def _parser() -> CommandParser:
     run.add_argument("--bootstrap", action="append", metavar="H:P", help="a DHT node to begin with; may be repeated")
     run.add_argument("--watch", metavar="DIR", help="add release folders that appear there")
     run.add_argument("--metrics-listen", metavar="H:P", help="answer Prometheus there (default: nowhere)")
-    texts = {
-        "add": "verify a release folder (or the .tgz in it) and seed it",
-        "list": "what is seeded",
-        "status": "how the daemon is doing",
-        "metrics": "what Prometheus reads, for a textfile collector",
-        "scrub": "read a release (default: all) from the disk now, and heal it",
-        "remove": "stop seeding a release and delete the seeder's copy",
-    }
-    for name, text in texts.items():
-        command = commands.add_parser(name, description=text[0].upper() + text[1:] + ".", help=text)
-        _add_place(command)
-        add_json_flag(command)
-        if name == "add":
-            command.add_argument("path", metavar="PATH", help="a release folder, or the .tgz in it")
-        elif name in ("remove", "scrub"):
-            command.add_argument(
-                "id", metavar="ID", nargs="?" if name == "scrub" else None, help="name@version, or an id of 'list'"
-            )
-    return parser
 
 
 def _add_place(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="F", help="configuration file (TOML)")
-    parser.add_argument("--state-dir", metavar="D", help="where the daemon keeps its state")
+    parser.add_argument("--config", type=Path, metavar="F", help="configuration file (TOML; default: none)")
+    parser.add_argument(
+        "--state-dir",
+        metavar="D",
+        help="where the daemon keeps its state (default: LIBRESEED_STATE_DIR, else the user's own)",
+    )
 
 
 if __name__ == "__main__":

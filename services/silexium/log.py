@@ -112,10 +112,12 @@ def _add_audit(commands: Commands) -> None:
 
 
 def _add_places(commands: Commands) -> None:
-    for name, metavar, summary, description, handler in (
+    for name, metavar, place, example, summary, description, handler in (
         (
             "backup",
             "FILE",
+            "the file to create",
+            "/var/backups/silexium.db",
             "copy the database while it is in use",
             "Write a consistent copy to a new file. Leave the file <database>.head out of backups: it notices when "
             "an old copy is put back.",
@@ -124,15 +126,17 @@ def _add_places(commands: Commands) -> None:
         (
             "export",
             "DIR",
+            "the folder; made if it is not there",
+            "/srv/log",
             "write the log as static files",
             "Bring DIR up to the newest head: any web server can serve it, and anybody can mirror it.",
             _export,
         ),
     ):
         parser = commands.add_parser(
-            name, help=summary, description=description, examples=f"  libreseed-silexium log {name} {metavar}"
+            name, help=summary, description=description, examples=f"  libreseed-silexium log {name} {example}"
         )
-        parser.add_argument("place", metavar=metavar)
+        parser.add_argument("place", metavar=metavar, help=place)
         add_site_flags(parser)
         parser.set_defaults(handler=handler)
 

@@ -43,7 +43,7 @@ def add_parsers(commands: Commands) -> None:
         "believed but this log's own signature; nothing is signed.",
         examples="  libreseed-silexium log recover /srv/mirror",
     )
-    recover.add_argument("folder", metavar="DIR")
+    recover.add_argument("folder", metavar="DIR", help="the log's folder: an export or a mirror")
     add_site_flags(recover)
     recover.set_defaults(handler=_recover)
 

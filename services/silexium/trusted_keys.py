@@ -28,10 +28,16 @@ def add_trust(commands: Commands) -> None:
         "  libreseed-silexium key trust ed25519:... --role tests --not-after 2028-01-01T00:00:00Z",
     )
     trust.add_argument("key", metavar="KEY", help="the public key, ed25519:...")
-    trust.add_argument("--role", required=True, action="append", choices=("author", "tests", "server"))
+    trust.add_argument(
+        "--role",
+        required=True,
+        action="append",
+        choices=("author", "tests", "server"),
+        help="what the key may attest as; may be repeated",
+    )
     trust.add_argument("--package", action="append", metavar="NAME", help="for this package only; may be repeated")
-    trust.add_argument("--not-before", metavar="T", help="YYYY-MM-DDTHH:MM:SSZ")
-    trust.add_argument("--not-after", metavar="T", help="YYYY-MM-DDTHH:MM:SSZ")
+    trust.add_argument("--not-before", metavar="T", help="in force from YYYY-MM-DDTHH:MM:SSZ on (default: always)")
+    trust.add_argument("--not-after", metavar="T", help="in force until YYYY-MM-DDTHH:MM:SSZ (default: for ever)")
     add_site_flags(trust)
     trust.set_defaults(handler=_trust)
     revoke = commands.add_parser(

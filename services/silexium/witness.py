@@ -55,7 +55,7 @@ def add_parser(commands: Commands) -> None:
         examples="  libreseed-silexium witness cosign /media/stick/log --name w1.example --key w.key \\\n"
         "    --log log.example/b3 ed25519:... > line.txt",
     )
-    cosign.add_argument("folder", metavar="DIR")
+    cosign.add_argument("folder", metavar="DIR", help="the log's folder: an export or a mirror")
     for parser, handler in ((serve, _serve_command), (cosign, _cosign)):
         _add_identity(parser)
         parser.set_defaults(handler=handler)

@@ -75,7 +75,12 @@ def _parser() -> CommandParser:
 
 
 def _add_demo(verbs: argparse._SubParsersAction[CommandParser]) -> None:
-    verb = verbs.add_parser("demo", help="package, seed, resolve, damage and repair on loopback", description=_DEMO)
+    verb = verbs.add_parser(
+        "demo",
+        help="package, seed, resolve, damage and repair on loopback",
+        description=_DEMO,
+        examples="  libreseed demo\n  libreseed demo ~/project --keep ./played\n  libreseed demo --mirror",
+    )
     verb.add_argument("directory", nargs="?", type=Path, help="what to package (default: LibreSeed's own sources)")
     verb.add_argument(
         "--mirror", action="store_true", help="instead: a dead swarm, two damaged mirrors and one that lies"
@@ -179,7 +184,7 @@ def _add_uninstall(verbs: argparse._SubParsersAction[CommandParser]) -> None:
         "rollback of it stays.",
         examples="  libreseed uninstall hello@1.0.0",
     )
-    verb.add_argument("release", metavar="NAME@VERSION")
+    verb.add_argument("release", metavar="NAME@VERSION", help="the release, for example hello@1.0.0")
     _add_store_flag(verb)
     verb.set_defaults(body=_uninstall)
 
@@ -197,15 +202,24 @@ def _uninstall(args: argparse.Namespace) -> Report:
 
 
 def _add_trust(verbs: argparse._SubParsersAction[CommandParser]) -> None:
-    trust = verbs.add_parser("trust", help="whose signature counts for which name: add, remove, list")
+    trust = verbs.add_parser(
+        "trust",
+        help="whose signature counts for which name: add, remove, list",
+        description="Keep the pins of a store: whose signature counts for which name. A pin answers who the publisher "
+        "is; Silexium's proofs are demanded all the same.",
+        examples="  libreseed trust add hello ed25519:KEY\n  libreseed trust list",
+    )
     actions = trust.add_subparsers(dest="action", required=True, metavar="ACTION")
     for action, says in (("add", "believe KEY for NAME"), ("remove", "no longer believe KEY for NAME")):
-        verb = actions.add_parser(action, help=says)
-        verb.add_argument("name", metavar="NAME")
+        example = f"  libreseed trust {action} hello ed25519:KEY"
+        verb = actions.add_parser(action, help=says, description=f"{says.capitalize()}.", examples=example)
+        verb.add_argument("name", metavar="NAME", help="the package's name")
         verb.add_argument("key", metavar="KEY", help="ed25519:<base64>, as the publisher tells it by another way")
         _add_store_flag(verb)
         verb.set_defaults(body=_change_trust)
-    verb = actions.add_parser("list", help="all pins")
+    verb = actions.add_parser(
+        "list", help="all pins", description="Show all pins.", examples="  libreseed trust list --json"
+    )
     _add_store_flag(verb)
     verb.set_defaults(body=_list_trust)
 

@@ -28,7 +28,7 @@ def add_flags(verb: CommandParser) -> None:
     """The flags of :func:`read_place`, and ``--json``."""
     verb.add_argument("--store", metavar="D", help="the resolver's store (default: LIBRESEED_STORE or yours)")
     verb.add_argument("--bootstrap", action="append", metavar="H:P", help="a DHT node to start from; may be repeated")
-    verb.add_argument("--policy", metavar="F", help="policy file, TOML or JSON")
+    verb.add_argument("--policy", metavar="F", help="policy file, TOML or JSON (default: policy.toml)")
     verb.add_argument("--config", type=Path, metavar="F", help="configuration file (default: resolver.toml)")
     verb.add_argument("--timeout", metavar="S", help=f"seconds for the whole look-up (default: {_TIMEOUT_S:g})")
     add_json_flag(verb)

@@ -70,5 +70,7 @@ def _text(name: PackageName, offers: list[Offer], place: Place) -> str:
         more = f" and {len(offer.versions) - _SHOWN} more" if len(offer.versions) > _SHOWN else ""
         lines += [f"{offer.publisher}  {'trusted' if trusted else 'not trusted'}", f"  {versions}{more}"]
     if not any(offer.publisher in place.believed(name) for offer in offers):
-        lines.append(f"Anybody can publish under any name. Ask the publisher for the key, then: trust add {name} KEY")
+        lines.append(
+            f"Anybody can publish under any name. Ask the publisher for the key, then: libreseed trust add {name} KEY"
+        )
     return "\n".join(lines)
