@@ -1,19 +1,18 @@
-/* auraseal.js: a script runs only after its SHA-512 held. docs/specification/auraseal.md, section 7.
- *
- *   <script src="auraseal.js"></script>       before all others, neither async nor defer
- *   <script type="auraseal/module" src="core.js" integrity="auraseal-sha512-HASH-HASH"></script>
- *
- * Two hashes: core.js must match the first, or the recovery file (data-fallback-url, else core.part.1.js) the second.
- * Anything else is refused and never runs. auraseal/script is for classic scripts. Each element gets
- * data-auraseal="verified|healed|refused" and the event auraseal:<that>, which bubbles and says why. */
+/* auraseal.js: a script runs only after its SHA-512 held. Stands before all others, neither async nor defer.
+ * docs/specification/auraseal.md, section 7. */
 (() => {
   "use strict";
+  if (self.auraseal?.results instanceof Array) return; // another copy is at work
   const MOST_BYTES = 32 << 20, TIMEOUT_MS = 30000;
-  // 64 bytes in canonical base64: four spare bits are zero.
+  // Canonical base64: four spare bits are zero.
   const HASH = "([A-Za-z0-9+/]{85}[AQgw]==)", FORM = RegExp(`^auraseal-sha512-${HASH}(?:-${HASH})?$`);
-  const nonce = document.currentScript?.nonce, seen = new WeakSet(), results = [];
-  const trusted = self.trustedTypes?.createPolicy("auraseal", { createScriptURL: (url) => url });
-  let last = Promise.resolve(); // components run in the order of the page
+  const nonce = document.currentScript?.nonce, seen = new WeakMap(), results = [];
+  const inside = Element.prototype.querySelectorAll; // not a form's field
+  const limbo = new Document(); // a script that is moved here does not run, even if it is started
+  let trusted, last = Promise.resolve(); // components run in the order of the page
+  try {
+    trusted = self.trustedTypes?.createPolicy("auraseal", { createScriptURL: (url) => url });
+  } catch {} // forbidden: where it is needed nothing runs
 
   const fail = (reason, message) => { throw Object.assign(Error(message), { reason }); };
 
@@ -21,7 +20,6 @@
   const parse = (text) =>
     (FORM.exec(text) ?? fail("attribute", "not an AuraSeal attribute")).slice(1).filter(Boolean);
 
-  /** The bytes at url, if their SHA-512 is hash. */
   async function load(url, hash, options) {
     const answer = await fetch(url, { ...options, signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (!answer.ok) fail("fetch", `HTTP status ${answer.status}`);
@@ -48,64 +46,72 @@
 
   /** Run exactly these bytes; the browser checks their hash once more. */
   function run(element, kind, { bytes, hash }) {
+    if (!element.isConnected) throw Error("removed meanwhile");
     const url = URL.createObjectURL(new Blob([bytes], { type: "text/javascript;charset=utf-8" }));
     const script = document.createElement("script");
     if (kind === "module") script.type = kind;
     if (nonce) script.nonce = nonce;
     script.integrity = "sha512-" + hash;
-    script.src = trusted ? trusted.createScriptURL(url) : url;
     return new Promise((resolve, reject) => {
+      script.src = trusted ? trusted.createScriptURL(url) : url;
       script.onload = resolve;
-      script.onerror = () => reject(Object.assign(Error("not run"), { reason: "run" }));
+      script.onerror = () => reject(Error("not run"));
       element.after(script);
     }).finally(() => URL.revokeObjectURL(url));
   }
 
-  function tell(element, state, detail) {
-    results.push(detail = Object.freeze({ state, element, ...detail }));
-    element.dataset.auraseal = state;
-    element.dispatchEvent(new CustomEvent("auraseal:" + state, { bubbles: true, detail }));
-    element.dispatchEvent(new Event(state === "refused" ? "error" : "load"));
-  }
-
-  async function handle(element, kind, late) {
+  async function handle(element, kind, late, original) {
     const before = last, url = element.getAttribute("src") && element.src;
-    let done;
+    let done, verified, reason, why, state = "refused";
     if (!element.hasAttribute("async")) last = new Promise((resolve) => (done = resolve));
     try {
-      if (late) fail("late", "started unverified: use type auraseal/module");
+      if (late) fail("late", "may have run: use type auraseal/module");
       if (!/^(module|script)$/.test(kind)) fail("type", "unknown type " + kind);
       if (!url) fail("src", "a component needs src");
-      const verified = await fetchVerified(url, element.getAttribute("integrity"), element.dataset.fallbackUrl, {
+      verified = await fetchVerified(url, element.getAttribute("integrity"), element.dataset.fallbackUrl, {
         credentials: element.crossOrigin === "use-credentials" ? "include" : "same-origin",
       });
       if (done) await before;
       await run(element, kind, verified);
-      tell(element, verified.why ? "healed" : "verified", { url, why: verified.why });
+      why = verified.why;
+      state = why ? "healed" : "verified";
     } catch (error) {
-      tell(element, "refused", { url, reason: error.reason ?? "fetch", why: error.message });
+      reason = error.reason ?? (verified ? "run" : "fetch");
+      why = error.message;
     }
+    const detail = Object.freeze({ state, element, url, reason, why });
+    results.push(detail);
+    element.dataset.auraseal = state;
+    (element.isConnected ? element : document).dispatchEvent(
+      new CustomEvent("auraseal:" + state, { bubbles: true, detail }));
+    for (const each of new Set([element, original])) each.dispatchEvent(new Event(reason ? "error" : "load"));
     await before;
     done?.();
   }
 
   function find(node, late) {
-    if (node.nodeType !== 1) return;
-    for (const element of [node, ...node.querySelectorAll("script")]) {
+    if (!(node instanceof Element)) return;
+    for (const element of [node, ...inside.call(node, "script")]) {
+      if (seen.get(element)) limbo.adoptNode(element);
       if (element.localName !== "script" || seen.has(element)) continue;
       const type = element.type.trim().toLowerCase(), ours = type.startsWith("auraseal/");
       if (!ours && !/auraseal/i.test(element.getAttribute("integrity"))) continue;
-      seen.add(element);
-      const kind = ours ? type.slice(9) : type === "module" ? type : "script";
-      // The parser has not started the script yet: with our type it never will. Others are started already.
-      const started = late || document.readyState !== "loading" || (element.async && !element.hasAttribute("async"));
-      if (!ours) element.type = "auraseal/" + kind;
-      handle(element, kind, !ours && started);
+      const kind = ours ? type.slice(9) : /^$|\/(x-)?(java|ecma|j|live)script[\d.]*$/.test(type) ? "script" : type;
+      const twin = ours ? element : element.cloneNode(); // in the place of one that may have been started
+      seen.set(twin).set(element, !ours);
+      if (!ours) {
+        element.type = twin.type = "auraseal/" + kind;
+        element.replaceWith(twin);
+        limbo.adoptNode(element);
+      }
+      handle(twin, kind, late && !ours, element);
     }
   }
 
-  new MutationObserver((records) => records.forEach(({ addedNodes }) => addedNodes.forEach((node) => find(node))))
-    .observe(document, { childList: true, subtree: true });
+  new MutationObserver((records) => {
+    for (const { attributeName, target, addedNodes } of records)
+      [attributeName && target, ...addedNodes].forEach((node) => find(node));
+  }).observe(document, { childList: true, subtree: true, attributeFilter: ["src", "integrity"] });
   find(document.documentElement, true);
   self.auraseal = Object.freeze({ parse, fetch: fetchVerified, results });
 })();

@@ -23,7 +23,7 @@ LOADER = Path(__file__).parents[3] / "contrib" / "auraseal" / "auraseal.js"
 _HARNESS = """\
 const [, , loader] = process.argv;
 const fs = require("fs"), vm = require("vm");
-const page = { nodeType: 1, querySelectorAll: () => [] };
+class Element { querySelectorAll() { return []; } }
 let files = {}, asked = [];
 const answer = async (url) => {
   asked.push(url);
@@ -31,7 +31,7 @@ const answer = async (url) => {
   return new Response(Buffer.from(files[url], "hex"));
 };
 Object.assign(globalThis, {
-  self: globalThis, document: { currentScript: null, documentElement: page, readyState: "complete" },
+  self: globalThis, document: { currentScript: null, documentElement: new Element() }, Element, Document: class {},
   MutationObserver: class { observe() {} }, fetch: answer,
 });
 vm.runInThisContext(fs.readFileSync(loader, "utf-8"));
