@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A busy machine makes any example slow; that says nothing about the code. Where CI runs the tests (a missing program is
@@ -18,12 +20,35 @@ settings.register_profile(
 settings.load_profile("suite")
 
 
-def pytest_configure() -> None:
-    """Take signals back that whoever started the suite ignores: a shell SIGINT for what runs in the background, nohup
-    SIGHUP. Programs inherit that, and the commands under test would rightly ignore what tests send them.
+# What would configure a program of ours, or lead it elsewhere; but for what configures the suite.
+_CONFIGURES = ("LIBRESEED_", "XDG_", "CONFIGURATION_DIR", "STATE_DIR", "CACHE_DIR", "SOURCE_DATE_EPOCH")
+_OF_THE_SUITE = ("LIBRESEED_REQUIRE_TOOLS", "LIBRESEED_VECTORS")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test is even imported: the tests, and the programs that they start, inherit what is set here."""
+    _take_signals_back()
+    _move_out(config)
+
+
+def _take_signals_back() -> None:
+    """Those that whoever started the suite ignores: a shell SIGINT for what runs in the background, nohup SIGHUP.
+    Programs inherit that, and the commands under test would rightly ignore what tests send them.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+
+
+def _move_out(config: pytest.Config) -> None:
+    """To a home without settings. Whoever runs the tests may have keys in his, beside which no daemon starts, settings
+    and pins there, and a proxy, which knows no server of a test.
+    """
+    for name in list(os.environ):
+        if name not in _OF_THE_SUITE and (name.startswith(_CONFIGURES) or name.lower().endswith("_proxy")):
+            del os.environ[name]
+    home = tempfile.TemporaryDirectory(prefix="libreseed-home-", ignore_cleanup_errors=True)
+    config.add_cleanup(home.cleanup)
+    os.environ["HOME"] = home.name

@@ -69,9 +69,7 @@ def daemon_process(
         notify.bind("\0" + address)
         notify.settimeout(0.1)
         streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output, **popen}
-        # Whoever runs the tests may have keys of his own in his folder, beside which no daemon starts.
-        apart = {"XDG_CONFIG_HOME": str(log.with_name("no-config"))}
-        process = subprocess.Popen(line, env={**apart, **env, "NOTIFY_SOCKET": "@" + address}, **streams)
+        process = subprocess.Popen(line, env={**env, "NOTIFY_SOCKET": "@" + address}, **streams)
         try:
             yield process, notify
         finally:

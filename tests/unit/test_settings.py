@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -156,3 +160,12 @@ def test_places(tmp_path: Path) -> None:
     assert default_directory("state", {"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}) == Path("/var/lib/a")
     assert default_directory("config", {"CONFIGURATION_DIRECTORY": "/etc/a"}) == Path("/etc/a")
     assert default_directory("data", {}).name == "libreseed"
+
+
+def test_no_test_sees_the_settings_of_whoever_runs_the_suite() -> None:
+    look = "from libreseed.adapters.command.settings import *; print(default_directory('config'))"
+    line = [sys.executable, "-c", look]
+    there = Path(subprocess.run(line, capture_output=True, text=True, check=True, timeout=60).stdout.strip())
+    assert there == default_directory("config") and there.name == "libreseed" and not there.exists()
+    assert Path.home() != Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    assert not [name for name in os.environ if name.startswith("XDG_") or name == "LIBRESEED_KEY"]
