@@ -65,6 +65,11 @@ class Content:
             "parity": totals.parity,
         }
 
+    @property
+    def disturbed(self) -> bool:
+        """Whether something that was verified may have been written over since: it is judged in :meth:`sha256`."""
+        return self._fetch.disturbed
+
     async def sha256(self, expected: Sha256Digest) -> Sha256Digest | None:
         """See :meth:`ContentFetch.sha256`; where pieces were refused, the swarm is left before anything is judged."""
         if self._fetch.disturbed:
@@ -228,6 +233,7 @@ def _fetch(
         mirrors=mirrors.feed() if mirrors is not None else None,
         heard=swarm.heard if swarm is not None else None,
         on_chunks=shown,
+        on_prefix=job.early.verified if job.early is not None else None,
         on_step=job.steps.done,
     )
 

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -232,25 +232,32 @@ class _Run:
             job = self._job(space)
             present = await self._present()
             return await self._install(job, await obtain_offline(job), record.source, present=present)
-        options = self.options
         async with trio.open_nursery() as nursery, self._open_mirrors() as mirrors:
-            network = self._open_network(nursery)
-            with at_step(2):
-                record = await self._find(network, mirrors)
-            self._accept(record)
-            present = await self._present()  # no tree shows which .tgz it came from: that is fetched and judged again
-            minimal = self.resolution.minimal
-            job = self._job(await trio.to_thread.run_sync(self.store.workspace, self.release, minimal.torrent))
-            entered = None
-            if network is not None and mirrors is None and job.space.fresh:
-                entered = await self._enter(job, network, nursery)
-            await (network.loaded() if network is not None else load_without_swarm())
-            from .content import obtain_online
-
-            content = await obtain_online(job, network, options.peers, mirrors, entered)
-            there = await self._install(job, content, record.source, present=present)
+            there = await self._fetch_and_install(nursery, mirrors)
             nursery.cancel_scope.cancel()
         return there
+
+    async def _fetch_and_install(self, nursery: trio.Nursery, mirrors: MirrorAccess | None) -> Outcome:
+        network = self._open_network(nursery)
+        with at_step(2):
+            record = await self._find(network, mirrors)
+        self._accept(record)
+        present = await self._present()  # no tree shows which .tgz it came from: that is fetched and judged again
+        minimal = self.resolution.minimal
+        job = self._job(await trio.to_thread.run_sync(self.store.workspace, self.release, minimal.torrent))
+        entered = None
+        if network is not None and mirrors is None and job.space.fresh:
+            entered = await self._enter(job, network, nursery)
+        await (network.loaded() if network is not None else load_without_swarm())
+        from libreseed.adapters.resolving.early_extraction import early_extraction
+
+        from .content import obtain_online
+
+        tgz = job.space.swarm / f"{self.release}.tgz"
+        async with early_extraction(tgz, minimal, self.final.parent, self.progress) as early:
+            job = replace(job, early=early)
+            content = await obtain_online(job, network, self.options.peers, mirrors, entered)
+            return await self._install(job, content, record.source, present=present)
 
     @asynccontextmanager
     async def _open_mirrors(self) -> AsyncIterator[MirrorAccess | None]:
@@ -316,8 +323,11 @@ class _Run:
         """Steps 7 to 11; then the workspace goes."""
         from .install import install
 
-        sha256 = await content.sha256(self.resolution.minimal.infohash)
-        take = partial(install, job, content.tgz, sha256, self.final, _now_ms, present=present)
+        infohash = self.resolution.minimal.infohash
+        sha256 = await content.sha256(infohash)
+        trusted = sha256 == infohash and not content.disturbed  # what was extracted is what is on the disk
+        early = await job.early.result() if job.early is not None and trusted else None
+        take = partial(install, job, content.tgz, sha256, self.final, _now_ms, early=early, present=present)
         receipt = await trio.to_thread.run_sync(take)
         await content.share()
         sources = {"record": source, **await content.sources()}

@@ -8,14 +8,16 @@ newer one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import trio
 
 from libreseed.adapters.files.durable import publish_directory, staging_directory
-from libreseed.adapters.packing.archive import ExtractReport, check_infohash, extract_archive
+from libreseed.adapters.packing.archive import check_infohash, extract_archive
 from libreseed.adapters.packing.tree_check import check_tree_on_disk
+from libreseed.adapters.resolving.early_extraction import Extracted
 from libreseed.ids import Blake3Digest, Sha256Digest
 from libreseed.package.paths import SRC_PATH
 from libreseed.resolve.engine import ExtractedSource
@@ -35,37 +37,45 @@ def install(
     final: Path,
     now_ms: Callable[[], int],
     *,
+    early: Extracted | None = None,
     present: bool = False,
 ) -> Receipt:
     """Take steps 7 to 11; raises what they raise, and then leaves nothing behind.
 
-    ``sha256`` is what was hashed while the .tgz arrived. If it is not the signed one, the file itself decides. With
-    ``present`` exactly this tree is at ``final`` already, and only its receipt is missing or says less.
+    ``sha256`` is what was hashed while the .tgz arrived. If it is not the signed one, the file itself decides.
+    ``early`` is what was extracted meanwhile. With ``present`` exactly this tree is at ``final`` already, and only its
+    receipt is missing or says less.
     """
-    resolution, steps, progress = job.resolution, job.steps, job.progress
+    resolution, steps = job.resolution, job.steps
     minimal = resolution.minimal
     if sha256 != minimal.infohash or tgz.stat().st_size != minimal.size:
         check_infohash(tgz, minimal, progress=lambda _: trio.from_thread.check_cancelled())
     resolution.archive(minimal.size, minimal.infohash)
     steps.done(7)
-    progress.phase("installing")
-
-    def extracted(count: int) -> None:
-        trio.from_thread.check_cancelled()
-        progress.advance(count)
-
-    with staging_directory(final.parent) as staging:
-        report = extract_archive(tgz, minimal, staging, progress=extracted)
+    with _extracted(job, tgz, final.parent) if early is None else nullcontext(early) as tree:
+        report = tree.report
         resolution.full_manifest(report.manifest)
         steps.done(8)
         resolution.tree(report.files, report.size)
         steps.done(9)
-        resolution.silexium_step(_source(tgz, staging, report) if resolution.trusted.proofs is not None else None)
+        resolution.silexium_step(_source(tgz, tree) if resolution.trusted.proofs is not None else None)
         steps.done(10)
-        receipt = _publish(job, staging, final, now_ms(), present=present)
+        receipt = _publish(job, tree.root, final, now_ms(), present=present)
     job.store.keep_receipt(receipt)
     steps.done(11)
     return receipt
+
+
+@contextmanager
+def _extracted(job: Job, tgz: Path, parent: Path) -> Iterator[Extracted]:
+    job.progress.phase("installing")
+
+    def extracted(count: int) -> None:
+        trio.from_thread.check_cancelled()
+        job.progress.advance(count)
+
+    with staging_directory(parent) as staging:
+        yield Extracted(staging, extract_archive(tgz, job.resolution.minimal, staging, progress=extracted))
 
 
 def _publish(job: Job, staging: Path, final: Path, now_ms: int, *, present: bool) -> Receipt:
@@ -80,7 +90,7 @@ def _publish(job: Job, staging: Path, final: Path, now_ms: int, *, present: bool
     return trusted.receipt
 
 
-def _source(tgz: Path, tree: Path, report: ExtractReport) -> ExtractedSource:
+def _source(tgz: Path, tree: Extracted) -> ExtractedSource:
     """What checks 10.12 and 10.13 are about: the .tgz hashed as a whole once more, and SRC as it was extracted."""
     from blake3 import blake3
 
@@ -91,5 +101,5 @@ def _source(tgz: Path, tree: Path, report: ExtractReport) -> ExtractedSource:
             trio.from_thread.check_cancelled()
             hasher.update(data)
             size += len(data)
-    src = (tree / SRC_PATH).read_bytes()
-    return ExtractedSource(size, Blake3Digest(hasher.digest()), src, report.manifest.sizes, report.digests)
+    src = (tree.root / SRC_PATH).read_bytes()
+    return ExtractedSource(size, Blake3Digest(hasher.digest()), src, tree.report.manifest.sizes, tree.report.digests)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from libreseed.adapters.command.console import Progress
 from libreseed.adapters.resolving.store import Store, Workspace
 from libreseed.resolve.engine import Resolution
 
 from .outcome import Steps
+
+if TYPE_CHECKING:
+    from libreseed.adapters.resolving.early_extraction import EarlyExtraction
 
 __all__ = ["Job"]
 
@@ -22,3 +26,4 @@ class Job:
     space: Workspace
     steps: Steps
     progress: Progress
+    early: EarlyExtraction | None = None

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from libreseed.adapters.files.prefix_hash import PrefixHash
-from libreseed.adapters.resolving import fetch
+from libreseed.adapters.resolving import verified_prefix
 from libreseed.ids import Sha256Digest
 from tests.kill_support import downloaded, kill_and_resume
 from tests.resolver_support import Sample, Scene, assert_installed, make_sample, rejects, scene
@@ -104,7 +104,7 @@ async def test_bytes_that_change_on_the_disk_after_their_check_are_not_installed
                 spoiled.append(self._file)
             super().advance(end)
 
-    monkeypatch.setattr(fetch, "PrefixHash", Failing)
+    monkeypatch.setattr(verified_prefix, "PrefixHash", Failing)
     async with scene(tmp_path, sample) as it:
         await it.seed()
         with rejects("storage.io"):
@@ -122,7 +122,7 @@ async def test_wrong_running_hash_is_settled_by_the_file(
         def digest(self) -> Sha256Digest | None:
             return Sha256Digest(bytes(32))
 
-    monkeypatch.setattr(fetch, "PrefixHash", Wrong)
+    monkeypatch.setattr(verified_prefix, "PrefixHash", Wrong)
     async with scene(tmp_path, sample) as it:
         await it.seed()
         assert_installed(sample, (await it.resolve()).path)

@@ -50,7 +50,7 @@ class ExtractReport:
     digests: Mapping[str, Blake3Digest]
 
 
-def check_infohash(source: Source, minimal: MinimalManifest, *, progress: Progress | None = None) -> None:
+def check_infohash(source: Path | BinaryIO, minimal: MinimalManifest, *, progress: Progress | None = None) -> None:
     """Step 7: the .tgz has the signed size and SHA-256; raises ``archive.size`` or ``archive.infohash``.
 
     A stream is read from where it is and put back there. ``progress`` is called with compressed bytes.
@@ -65,7 +65,7 @@ def check_infohash(source: Source, minimal: MinimalManifest, *, progress: Progre
 
 
 def verify_archive(
-    source: Source, minimal: MinimalManifest | None, *, progress: Progress | None = None
+    source: Path | BinaryIO, minimal: MinimalManifest | None, *, progress: Progress | None = None
 ) -> FullManifest:
     """Steps 7 to 9 without writing: everything that can be said about a .tgz; returns its manifest.
 
@@ -78,7 +78,7 @@ def verify_archive(
         return _Judge(minimal, None, progress).run(pipe).manifest
 
 
-def examine_archive(source: Source) -> ExtractReport:
+def examine_archive(source: Path | BinaryIO) -> ExtractReport:
     """Steps 8 and 9 without writing and without a minimal manifest: the archive against itself. Raises as above."""
     with ArchivePipe(source) as pipe:
         return _Judge(None, None, None).run(pipe)
@@ -89,6 +89,7 @@ def extract_archive(
 ) -> ExtractReport:
     """Steps 8 and 9, writing the files below the existing empty directory ``into``; step 7 is the caller's.
 
+    Of a :class:`GrowingFile` as its bytes are verified; then step 7 follows, and nothing counts before it.
     After an error ``into`` holds part of the package: the caller removes it. ``progress`` is called with uncompressed
     bytes and may raise to stop. Raises :class:`ContentRejected`; ``OSError`` passes.
     """

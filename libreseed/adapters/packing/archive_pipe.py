@@ -14,12 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from libreseed.adapters.files.growing_file import GrowingFile
 from libreseed.adapters.packing.gzip_stream import GzipReader
 from libreseed.package.archive_reader import ArchiveEvent, TarReader
 
 __all__ = ["ArchivePipe", "Source"]
 
-Source = Path | BinaryIO
+Source = Path | BinaryIO | GrowingFile
 _READ_BYTES = 64 * 2**10
 _AHEAD = 16  # pieces of at most gzip_stream.OUTPUT_BYTES
 
@@ -44,6 +45,8 @@ class ArchivePipe:
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+        if isinstance(self._source, GrowingFile):
+            self._source.stop()  # or the thread waits for bytes that nobody wants any more
         self._thread.join()
 
     def __iter__(self) -> Iterator[list[ArchiveEvent]]:

@@ -18,11 +18,11 @@ from libreseed import limits
 from libreseed.adapters.chunks.chunk_ledger import ChunkLedger, FetchTotals
 from libreseed.adapters.chunks.chunk_store import ChunkStore
 from libreseed.adapters.chunks.recovery import Findings, journal_for, store_of
-from libreseed.adapters.files.prefix_hash import PrefixHash
 from libreseed.adapters.resolving.arrivals import portion, put_whole, read_at, verify_batch
 from libreseed.adapters.resolving.single_chunks import Salvage, SingleChunks
 from libreseed.adapters.resolving.store import Workspace
 from libreseed.adapters.resolving.swarm_watch import STATUS_S, SwarmWatch
+from libreseed.adapters.resolving.verified_prefix import VerifiedPrefix
 from libreseed.adapters.torrent.events import (
     Address,
     PeerBanned,
@@ -47,11 +47,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ContentFetch"]
 
-_PREFIX_STEP = 4 * 2**20  # bytes of verified prefix that are worth a trip to a thread
-
 
 class ContentFetch:
-    """One fetch. ``on_chunks`` hears how many data chunks are verified by now, and how many peers are connected."""
+    """One fetch. ``on_chunks`` hears how many data chunks are verified by now, and how many peers are connected;
+    ``on_prefix`` how many bytes from the start of the .tgz are verified."""
 
     def __init__(
         self,
@@ -64,6 +63,7 @@ class ContentFetch:
         mirrors: MirrorFeed | None = None,
         heard: set[Address] | None = None,
         on_chunks: Callable[[int, int], None] | None = None,
+        on_prefix: Callable[[int], None] | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> None:
         policy = resolution.policy
@@ -94,8 +94,7 @@ class ContentFetch:
         self._busy = False
         self._given: set[int] = set()  # pieces handed to the session
         self.disturbed = False  # the session refused a piece or a peer
-        self.prefix = PrefixHash(space.swarm / layout.tgz.name, layout.tgz.size)
-        self._progressed = trio.Event()
+        self._prefix = VerifiedPrefix(self.plan, space.swarm / layout.tgz.name, on_prefix)
 
     def restore(self, found: Findings) -> None:
         """Start from what an earlier run left; call it before :meth:`run`."""
@@ -113,7 +112,7 @@ class ContentFetch:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._verify_loop)
-                nursery.start_soon(self._prefix_loop)
+                nursery.start_soon(self._prefix.run)
                 if self.mirrors is not None and self.plan.mix is not None:
                     nursery.start_soon(self._mirror_loop, self.mirrors, self.plan.mix)
                 if self._torrent is not None:
@@ -140,7 +139,7 @@ class ContentFetch:
         self._torrent = None
         report = await trio.to_thread.run_sync(partial(_given(self._store).repair, threads=2))
         self.ledger.totals.healed += len(report.repaired)
-        self.prefix = PrefixHash(self._space.swarm / self._layout.tgz.name, self._layout.tgz.size)
+        self._prefix.forget()
 
     async def sha256(self, expected: Sha256Digest) -> Sha256Digest | None:
         """The SHA-256 of the whole .tgz as hashed while it arrived; None when that could not be.
@@ -148,8 +147,7 @@ class ContentFetch:
         If it is not ``expected`` though every chunk verified, either the publisher lies or the bytes changed on this
         disk since: the latter raises ``storage.io`` and the next run heals it.
         """
-        await trio.to_thread.run_sync(self.prefix.advance, self._layout.tgz.size)
-        digest = self.prefix.digest()
+        digest = await self._prefix.sha256()
         if digest != expected:
             after = await trio.to_thread.run_sync(partial(_given(self._store).verify, threads=2))
             if changed := after.missing_data():
@@ -284,22 +282,9 @@ class ContentFetch:
                 self._report()
             self._wake()
 
-    async def _prefix_loop(self) -> None:
-        """Hash the verified prefix of the .tgz beside everything else, so that step 7 has its result at the end."""
-        while True:
-            await self._progressed.wait()
-            self._progressed = trio.Event()
-            await self._advance_prefix()
-
-    async def _advance_prefix(self) -> None:
-        missing = self.plan.verified.data.find(0)
-        end = self._layout.tgz.size if missing < 0 else missing * limits.CHUNK_BYTES
-        if end - self.prefix.done >= _PREFIX_STEP or missing < 0:
-            await trio.to_thread.run_sync(self.prefix.advance, end)
-
     def _count(self, origin: Origin, kind: Kind, chunks: Iterable[int], flags: Iterable[int]) -> None:
         self.ledger.count(kind, origin, chunks, flags, trio.current_time())
-        self._progressed.set()
+        self._prefix.look()
 
     def _report(self) -> None:
         if self._on_chunks is not None:

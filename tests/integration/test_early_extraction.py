@@ -1,0 +1,140 @@
+"""A .tgz is extracted while its rest arrives: out of sight, and without a trace if it was in vain."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from libreseed.adapters.resolving import early_extraction
+from libreseed.ids import ReleaseId, Sha256Digest
+from services.resolver.content import Content
+from services.resolver.mirror_options import MirrorOptions
+from tests.archive_forge import Forge, entry, gz
+from tests.mirror_support import Asked, FakeMirror, Temper, content_range, files_of, start, tgz_path
+from tests.resolver_support import Sample, assert_installed, forge_sample, leftovers, make_sample, rejects, scene
+
+pytestmark = pytest.mark.integration
+SIZE = 12_000_000
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    return make_sample(tmp_path_factory.mktemp("early"), SIZE)
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a slow line, however fast this machine is."""
+    monkeypatch.setattr(early_extraction, "_LOOK_S", 0.0)
+    monkeypatch.setattr(early_extraction, "_FAST", 10**18)
+
+
+def hidden(parent: Path) -> Iterator[Path]:
+    """The files of trees that nobody should see."""
+    for staging in parent.glob(".*"):
+        yield from (path for path in staging.rglob("*") if path.is_file())
+
+
+async def extracted(parent: Path) -> None:
+    """Return as soon as something was extracted into ``parent``."""
+    while not any(path.stat().st_size for path in hidden(parent)):
+        await trio.sleep(0.01)
+
+
+def held_back(sample: Sample, until: Callable[[], Awaitable[None]], *, size: int = 2 * 2**20) -> Temper:
+    """A mirror that gives the last ``size`` bytes of the .tgz after ``until`` returned."""
+
+    async def temper(mirror: FakeMirror, asked: Asked, stream: trio.SocketStream) -> bool:
+        stop = sample.minimal.size - size
+        if asked.path != tgz_path(sample) or asked.span is None or asked.span[1] <= stop:
+            return False
+        first, last = asked.span
+        data = mirror.files[asked.path]
+        head = f"HTTP/1.1 206 X\r\nContent-Length: {last - first}\r\n{content_range(asked.span, len(data))}\r\n\r\n"
+        await stream.send_all(head.encode() + data[first : max(first, stop)])
+        await until()
+        await stream.send_all(data[max(first, stop) : last])
+        return True
+
+    return temper
+
+
+async def test_the_tree_is_there_before_the_last_bytes_are_and_nobody_sees_it(tmp_path: Path, sample: Sample) -> None:
+    seen: list[list[str]] = []
+    async with scene(tmp_path, sample, publish=False) as it:
+        packages = it.store / "packages"
+
+        async def look() -> None:
+            await extracted(packages)
+            seen.append([path.name for path in packages.iterdir() if not path.name.startswith(".")])
+
+        mirror = await start(it.nursery, files_of(sample), held_back(sample, look))
+        outcome = await it.resolve(bootstrap=(), mirrors=MirrorOptions((mirror.url,)))
+        assert_installed(sample, outcome.path)
+        assert seen
+        assert not any(seen)
+        assert [path.name for path in packages.iterdir()] == [str(sample.minimal.release)]
+
+
+async def test_cancelled_in_the_middle_nothing_is_left_and_what_is_verified_stays(
+    tmp_path: Path, sample: Sample
+) -> None:
+    async with scene(tmp_path, sample, publish=False) as it:
+        mirror = await start(it.nursery, files_of(sample), held_back(sample, trio.sleep_forever))
+        async with trio.open_nursery() as nursery:
+            take = partial(it.resolve, bootstrap=(), mirrors=MirrorOptions((mirror.url,)))
+            nursery.start_soon(take)
+            await extracted(it.store / "packages")
+            nursery.cancel_scope.cancel()
+        assert not list((it.store / "packages").iterdir())
+        mirror.temper = None
+        outcome = await it.resolve(bootstrap=(), mirrors=MirrorOptions((mirror.url,)))
+        assert_installed(sample, outcome.path)
+        assert outcome.chunks["reused"] > 0
+
+
+async def test_where_pieces_were_refused_what_was_extracted_from_them_does_not_count(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A late block may have changed what was verified: the tree that was made meanwhile is made again."""
+    monkeypatch.setattr(Content, "disturbed", True)
+    async with scene(tmp_path, sample, publish=False) as it:
+
+        async def spoil() -> None:
+            await extracted(it.store / "packages")
+            for path in hidden(it.store / "packages"):
+                path.write_bytes(b"not what was signed")
+
+        mirror = await start(it.nursery, files_of(sample), held_back(sample, spoil))
+        outcome = await it.resolve(bootstrap=(), mirrors=MirrorOptions((mirror.url,)))
+        assert_installed(sample, outcome.path)
+
+
+async def test_a_tgz_that_is_not_the_signed_one_is_refused_in_step_7_though_its_tree_was_good(
+    tmp_path: Path, sample: Sample
+) -> None:
+    """The publisher's chunk map is true and the signed SHA-256 is not: what was extracted meanwhile is thrown away."""
+    liar = forge_sample(tmp_path / "liar", sample.files.tgz.read_bytes(), sha256=Sha256Digest(bytes(32)))
+    async with scene(tmp_path, liar, publish=False) as it:
+        mirror = await start(it.nursery, files_of(liar), held_back(liar, partial(extracted, it.store / "packages")))
+        with rejects("archive.infohash", step=7):
+            await it.resolve(bootstrap=(), mirrors=MirrorOptions((mirror.url,)))
+        assert not leftovers(it.store)
+
+
+async def test_what_is_wrong_with_the_archive_is_said_of_the_whole_one(tmp_path: Path) -> None:
+    """The first file is good and long enough to be extracted early; the second is not what the manifest says."""
+    draw = random.Random(1)
+    forge = Forge({"a.bin": draw.randbytes(9_000_000), "b.bin": draw.randbytes(4_000_000)}, executables=())
+    raw = forge.with_entry("b.bin", entry("b.bin", forge.files["b.bin"][:-1] + b"!"))
+    evil = forge_sample(tmp_path / "evil", gz(raw), key=forge.key, release=ReleaseId.parse("pkg@1.0.0"))
+    async with scene(tmp_path, evil, publish=False) as it:
+        mirror = await start(it.nursery, files_of(evil), held_back(evil, partial(extracted, it.store / "packages")))
+        with rejects("files.hash", step=9):
+            await it.resolve(bootstrap=(), mirrors=MirrorOptions((mirror.url,)))
+        assert not leftovers(it.store)
