@@ -29,7 +29,7 @@ def check_key_name(name: object) -> str:
     if type(name) is not str or not 1 <= len(name) <= limits.KEY_NAME_CHARS:
         raise Malformed("encoding.name", f"a key name has 1 to {limits.KEY_NAME_CHARS} characters")
     if any(char == "+" or char.isspace() or unicodedata.category(char)[0] in "CZ" for char in name):
-        raise Malformed("encoding.name", f"not the name of a key: {name!r:.100}")
+        raise Malformed("encoding.name", f"a log or key has a name without spaces and plus signs, got {name!r:.100}")
     return name
 
 

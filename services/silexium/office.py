@@ -57,7 +57,10 @@ class Office:
 
             return embedded_world(self.site.embedded).time_table()
         if self.site.time is None:
-            raise UsageFault("config.value", "neither time nor embedded is set: nobody's time stamps would count")
+            where = f" in {self.site.config}" if self.site.config is not None else ""
+            message = f"neither [time] nor embedded is set{where}, so nobody's time stamps would count"
+            hint = 'docs/operations.md, "Settings", has what belongs there; a try-out begins with init --embedded'
+            raise UsageFault("config.value", f"{message}; {hint}")
         return self.site.time
 
     @cached_property

@@ -6,6 +6,7 @@ import argparse
 
 from libreseed.adapters.command.console import Report
 from libreseed.adapters.command.settings import integer
+from libreseed.adapters.command.terminal import counted
 
 from .commands import Commands
 from .site import add_site_flags, load_site
@@ -60,4 +61,4 @@ def _check(arguments: argparse.Namespace) -> Report:
     with open_office(site, create=False) as office:
         office.database.check()
         checked = check_catalogue(office.catalogue, LogStore(office.database, site.log_identity()))
-    return Report(f"{checked} releases are what the log says", {"checked": checked})
+    return Report(f"{counted(checked, 'logged release')} held against the log: no difference", {"checked": checked})

@@ -79,10 +79,12 @@ def _trust(arguments: argparse.Namespace) -> Report:
         )
     except Malformed as error:
         raise UsageFault("usage", error.message) from error
-    with open_office(load_site(arguments)) as office:
+    site = load_site(arguments)
+    with open_office(site) as office:
         office.keys.trust(key)
     roles = ", ".join(sorted(key.roles))
-    return Report(f"trusted as {roles}: {key.public}", {"key": str(key.public), "key_id": str(key.key_id)})
+    data = {"key": str(key.public), "key_id": str(key.key_id), "database": str(site.database)}
+    return Report(f"trusted as {roles}: {key.public}\ndatabase {site.database}", data)
 
 
 def _revoke(arguments: argparse.Namespace) -> Report:
@@ -94,20 +96,23 @@ def _revoke(arguments: argparse.Namespace) -> Report:
         key_id, at = _key_id(arguments.key), _instant(arguments.at, wall_clock())
     except Malformed as error:
         raise UsageFault("usage", error.message) from error
-    with open_office(load_site(arguments)) as office:
+    site = load_site(arguments)
+    with open_office(site) as office:
         office.keys.revoke(key_id, at)
     moment = format_instant(at)
-    return Report(f"revoked from {moment} on: {key_id}", {"key_id": str(key_id), "revoked_at": moment})
+    data = {"key_id": str(key_id), "revoked_at": moment, "database": str(site.database)}
+    return Report(f"revoked from {moment} on: {key_id}\ndatabase {site.database}", data)
 
 
 def _list(arguments: argparse.Namespace) -> Report:
     from .office import open_office
     from .wellbeing import key_members
 
-    with open_office(load_site(arguments)) as office:
+    site = load_site(arguments)
+    with open_office(site) as office:
         keys = [key_members(key) for key in office.keys.listed()]
     lines = ["  ".join(f"{name} {_shown(value)}" for name, value in key.items()) for key in keys]
-    return Report("\n".join(lines) if lines else "no key is trusted yet", {"keys": keys})
+    return Report("\n".join(lines) if lines else f"no key is trusted yet in {site.database}", {"keys": keys})
 
 
 def _shown(value: object) -> str:
@@ -118,7 +123,10 @@ def _key_id(text: str) -> KeyId:
     from libreseed.ids import PublicKey
     from libreseed.silexium.keyring import KeyId
 
-    return KeyId.of(PublicKey.parse(text)) if text.startswith("ed25519:") else KeyId(text)
+    try:
+        return KeyId.of(PublicKey.parse(text)) if text.startswith("ed25519:") else KeyId(text)
+    except Malformed as error:
+        raise UsageFault("usage", f"neither a public key, ed25519:..., nor a key_id: {error.message}") from error
 
 
 def _instant(text: str | None, default: int) -> int:

@@ -45,8 +45,8 @@ class Admission:
         manifest = _read_manifest(place, sheet)
         checks = ReleaseVerification(self.policy, place.release, now=now)
         checks.manifest(manifest.data)
-        checks.author(read_bounded(place.author, limits.ATTESTATION_BYTES))
-        author, tests = checks.tests(read_bounded(place.tests, limits.ATTESTATION_BYTES)).attestations
+        checks.author(place.read_attestation("author"))
+        author, tests = checks.tests(place.read_attestation("tests")).attestations
         for attestation in (author, tests):
             self._require_present(attestation, now)
         server = Attestation.build(

@@ -96,9 +96,18 @@ class ReleaseSet:
         binaries = {line.file: measure_file(self.folder / line.file, links=False) for line in sheet.binaries}
         return sheet.manifest(source.archive, source.src_index, binaries)
 
+    def read_attestation(self, role: str) -> bytes:
+        """The attestation of ``role``, ``author`` or ``tests``, at most a byte too long; raises NotFound."""
+        path = self.author if role == "author" else self.tests
+        try:
+            return read_bounded(path, limits.ATTESTATION_BYTES)
+        except NotFound as error:
+            message = f"there is no {path}: 'libreseed-silexium attest {role}' makes it"
+            raise NotFound("notfound.file", message) from error
+
     def read_author(self, manifest: ReleaseManifest, key: PublicKey) -> Attestation:
         """The author's attestation, under ``key`` and about ``manifest``; raises ``silexium.*`` or NotFound."""
-        attestation = parse_attestation(read_bounded(self.author, limits.ATTESTATION_BYTES), key)
+        attestation = parse_attestation(self.read_attestation("author"), key)
         require_claim(attestation.claim, author_claim(manifest))
         return attestation
 
@@ -116,7 +125,8 @@ def read_release_sheet(path: Path) -> tuple[ReleaseSet, ReleaseSheet]:
     """Read ``release.toml``, or the one in the folder ``path``; raises ``silexium.release-sheet`` or NotFound."""
     import tomli
 
-    path = path / SHEET_NAME if path.is_dir() else path
+    if path.is_dir():
+        path = _sheet_in(path)
     data = read_bounded(path, limits.RELEASE_SHEET_BYTES)
     if len(data) > limits.RELEASE_SHEET_BYTES:
         message = f"{path} is larger than {limits.RELEASE_SHEET_BYTES} bytes"
@@ -127,6 +137,16 @@ def read_release_sheet(path: Path) -> tuple[ReleaseSet, ReleaseSheet]:
         raise ProofRejected("silexium.release-sheet", f"{path} is not TOML: {error}") from error
     sheet = parse_release_sheet(table)
     return ReleaseSet(path.parent, sheet.release), sheet
+
+
+def _sheet_in(folder: Path) -> Path:
+    """A folder without a sheet is often the release folder, beside which the one that is meant lies."""
+    sheet = folder / SHEET_NAME
+    if not sheet.exists():
+        meant = folder.absolute().with_name(f"{folder.absolute().name}.silexium")
+        hint = f"{meant} has one" if (meant / SHEET_NAME).is_file() else "'libreseed-silexium attest author' makes one"
+        raise NotFound("notfound.file", f"{folder} has no {SHEET_NAME}: {hint}")
+    return sheet
 
 
 def measure_source(tgz: Path) -> SourceFacts:

@@ -1,0 +1,81 @@
+"""What somebody meets who sets up a log for the first time: every mistake is answered with what to do next."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from services.silexium import cli
+from tests.silexium_server_support import Shop, run
+
+pytestmark = pytest.mark.integration
+
+RELEASE = "hello@1.0.0"
+KEY = "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop.make(tmp_path / "shop")
+
+
+def test_a_server_without_authorities_says_where_they_are_named(tmp_path: Path) -> None:
+    run("init", tmp_path / "log", "--origin", "log.test/b3")
+    for command in ("serve", "policy"):
+        told = run(command, "--config", tmp_path / "log", code=3)
+        assert told["reason"] == "config.value"
+        assert str(tmp_path / "log" / "silexium.toml") in told["message"]
+        assert "--embedded" in told["message"]
+
+
+def test_an_origin_with_a_space_is_called_a_log_s_name(tmp_path: Path) -> None:
+    told = run("init", tmp_path / "log", "--origin", "my log", code=2)
+    assert "'my log'" in told["message"]
+    assert "without spaces" in told["message"]
+
+
+def test_ingesting_what_the_tests_have_not_attested_names_the_command_that_does(shop: Shop) -> None:
+    place = shop.attested(RELEASE)
+    (place / f"{RELEASE}.tests.json").unlink()
+    told = shop.ingest(place, code=10)
+    assert told["reason"] == "notfound.file"
+    assert "libreseed-silexium attest tests" in told["message"]
+
+
+def test_ingesting_without_the_author_s_attestation_names_the_command_that_makes_it(shop: Shop) -> None:
+    place = shop.attested(RELEASE)
+    (place / f"{RELEASE}.author.json").unlink()
+    assert "libreseed-silexium attest author" in shop.ingest(place, code=10)["message"]
+
+
+def test_ingesting_the_release_folder_names_the_folder_that_was_meant(shop: Shop) -> None:
+    place = shop.attested(RELEASE)
+    folder = shop.tgz("other@1.0.0").parent
+    told = shop.ingest(folder, code=10)
+    assert "attest author" in told["message"]
+    shutil.move(place, folder.with_name(f"{folder.name}.silexium"))
+    told = shop.ingest(folder, code=10)
+    assert f"{folder}.silexium" in told["message"]
+
+
+def test_trusting_a_key_says_in_which_database(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --config it would be the user's own, and the server would go on refusing the key."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    capsys.readouterr()
+    assert cli.main(["key", "list"]) == 0
+    assert str(tmp_path / "data") in capsys.readouterr().out
+    assert cli.main(["key", "trust", KEY, "--role", "author", "--config", str(shop.server)]) == 0
+    assert str(shop.server / "silexium.db") in capsys.readouterr().out
+    told = run("key", "revoke", KEY, "--config", shop.server)
+    assert told["database"] == str(shop.server / "silexium.db")
+
+
+def test_a_check_says_what_was_compared(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    shop.ingest(shop.attested(RELEASE))
+    capsys.readouterr()
+    assert cli.main(["releases", "--check", "--config", str(shop.server)]) == 0
+    assert capsys.readouterr().out == "0 logged releases held against the log: no difference\n"
