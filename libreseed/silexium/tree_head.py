@@ -193,6 +193,8 @@ def parse_checkpoint(data: bytes, log: NamedKey, witnesses: Iterable[NamedKey] =
     own = [line for line in note.signatures if _is_by(line, log)]
     if len(own) != 1:
         message = f"{len(own)} lines of the checkpoint are by {log.name!r:.80}, where one belongs"
+        if not own:
+            message = f"the checkpoint is not signed by the key that is given for the log {log.name!r:.80}"
         raise ProofRejected("silexium.head-signature", message)
     with rejecting(ProofRejected, "silexium", "head"):
         timestamp, signature = _timed(own[0])

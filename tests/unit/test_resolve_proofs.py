@@ -342,6 +342,9 @@ def test_what_is_remembered_of_another_log_does_not_count(tmp_path: Path) -> Non
     with pytest.raises(ProofRejected) as error:
         store.recall(changed, RELEASE)
     assert error.value.reason == "silexium.head-signature"
+    told = "\n".join(error.value.details)
+    assert "another key" in told
+    assert str(tmp_path / "silexium" / "logs") in told  # what is to be moved away, if that is the decision
 
 
 # --- who is asked ----------------------------------------------------------------------------------------------------

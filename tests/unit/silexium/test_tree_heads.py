@@ -91,6 +91,8 @@ def test_a_head_of_another_log_is_refused() -> None:
     other = PrivateKey(bytes([2]) * 32)
     assert reason(parse_tree_head, STH.members(), NamedKey(LOG.name, other.public)) == "silexium.head-signature"
     assert reason(parse_checkpoint, Checkpoint(STH).data, NamedKey(LOG.name, other.public)) == "silexium.head-signature"
+    with pytest.raises(ProofRejected, match=f"not signed by the key that is given for the log '{LOG.name}'"):
+        parse_checkpoint(Checkpoint(STH).data, NamedKey(LOG.name, other.public))
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,11 @@ _HOW_TO_CHECK = (
     "(docs/specification/silexium.md, 6)."
 )
 
+_ANOTHER_KEY = (
+    "That is signed by another key than the policy names. A log keeps its key for life: correct the policy, or, if you "
+    "know that the log began anew under its old name, move that file away."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
@@ -111,6 +116,8 @@ class TrustMemory:
             path = str(self._memory_path(log))
             error.evidence = {**error.evidence, "memory": path}
             error.details = (*error.details, f"what is remembered of {log.name} does not hold: {path}")
+            if error.reason == "silexium.head-signature":
+                error.details += (_ANOTHER_KEY,)
             raise
 
     def _entry(self, log: NamedKey, release: ReleaseId) -> Blake3Digest | None:
