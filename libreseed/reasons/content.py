@@ -6,7 +6,7 @@ from libreseed.reasons.table import ASK_PUBLISHER, ENCODING_FAULTS, OTHER_RECORD
 
 __all__ = ["ROWS"]
 
-_FIX_TREE = "Fix the tree that is packaged and build again."
+_FIX_TREE = "Fix the tree that is packaged, or leave the file out with .libreseedignore, and build again."
 
 CHUNKMAP_FAULTS = ("chunk", "digest", "header", "infohash", "length", "policy", "shape", "size")
 

@@ -14,7 +14,7 @@ ROWS: tuple[Reason, ...] = (
     *rows(Exit.NO_SOURCE, "Check the address, the network and any proxy, or name another server.", "http.unreachable"),
     *rows(
         Exit.NO_SOURCE,
-        "The server's certificate does not hold: name its authority's certificate file, or another server.",
+        "The server's certificate does not hold: name its authority's certificate with --ca-file, or another server.",
         "http.certificate",
     ),
     *rows(

@@ -26,8 +26,14 @@ ROWS: tuple[Reason, ...] = (
     ),
     *rows(Exit.RECORD_REJECTED, OTHER_RECORD, *(f"dhtrecord.{fault}" for fault in ENCODING_FAULTS)),
     *rows(Exit.RECORD_REJECTED, OTHER_RECORD, *(f"dhtrecord.{f}" for f in ("key", "salt", "seq", "signature"))),
-    *rows(Exit.RECORD_REJECTED, OTHER_RECORD, *(f"index.{fault}" for fault in ENCODING_FAULTS)),
-    *rows(Exit.RECORD_REJECTED, OTHER_RECORD, *(f"index.{f}" for f in ("key", "signature", "versions"))),
+    *rows(Exit.RECORD_REJECTED, OTHER_RECORD, *(f"index.{fault}" for fault in ENCODING_FAULTS if fault != "name")),
+    *rows(Exit.RECORD_REJECTED, OTHER_RECORD, "index.signature", "index.versions"),
+    *rows(
+        Exit.RECORD_REJECTED,
+        "An index lists releases of one name by one key: give only such; one from elsewhere was ignored.",
+        "index.key",
+        "index.name",
+    ),
     *rows(
         Exit.NO_SOURCE,
         "Check the network and the --bootstrap addresses (host:port): at least one running DHT node must answer.",

@@ -45,7 +45,7 @@ ROWS: tuple[Reason, ...] = (
     ),
     *rows(
         Exit.SILEXIUM_REJECTED,
-        "Wait until it is logged, ask another server (--silexium URL), or give the bundle itself (--bundle F).",
+        "Check name and version, wait until it is logged, ask another server (--silexium URL), or give its --bundle F.",
         "silexium.unlogged",
     ),
     *rows(
@@ -64,7 +64,7 @@ ROWS: tuple[Reason, ...] = (
         "Move the damaged file away after looking at it; removing a floor lifts its protection.",
         "storage.state",
     ),
-    *rows(Exit.STORAGE, "Uninstall what is there, or choose another place with --out.", "storage.occupied"),
+    *rows(Exit.STORAGE, "Uninstall what is there, or choose another place with --out or --store.", "storage.occupied"),
     *rows(
         Exit.STORAGE,
         "Somebody changed the installed tree: remove it ('libreseed uninstall', by hand below --out) "

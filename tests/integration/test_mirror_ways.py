@@ -53,6 +53,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path, 
         with rejects("source.none") as caught:
             await from_mirrors(it, site.url)
         assert "certificate" in caught[0].message
+        assert "--ca-file" in caught[0].message
 
 
 async def test_a_certificate_is_demanded_for_ranges_too(tmp_path: Path, sample: Sample) -> None:

@@ -44,6 +44,21 @@ def test_every_code_that_the_source_raises_is_declared() -> None:
     assert raised - REASONS.keys() == set()
 
 
+@pytest.mark.parametrize(
+    ("code", "named"),
+    [
+        ("silexium.unlogged", "name and version"),  # a slip of the keyboard is likelier than a log that lags
+        ("http.certificate", "--ca-file"),
+        ("tree.symlink", ".libreseedignore"),
+        ("storage.occupied", "--store"),
+        ("index.name", "one name"),
+        ("index.key", "one key"),
+    ],
+)
+def test_a_remedy_names_what_a_newcomer_does_not_know_yet(code: str, named: str) -> None:
+    assert named in REASONS[code].remedy
+
+
 def test_an_undeclared_reason_is_a_defect() -> None:
     with pytest.raises(AssertionError):
         LibreSeedError("no.such-reason", "message")

@@ -301,7 +301,7 @@ def _translated(url: str, error: Exception) -> LibreSeedError:
     while (deeper := cause.__cause__ or cause.__context__) is not None:
         cause = deeper
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return TransportFault("http.certificate", f"{url}: {cause.verify_message}")
+            return TransportFault("http.certificate", f"{url}: {cause.verify_message} (--ca-file names its authority)")
     text = str(error) or str(cause) or type(cause).__name__
     if isinstance(error, (httpx.ConnectError, httpx.ProxyError, httpx.UnsupportedProtocol)):
         return TransportFault("http.unreachable", f"{url} cannot be reached: {text}")

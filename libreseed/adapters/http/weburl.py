@@ -35,7 +35,7 @@ class WebUrl:
         found = _URL.fullmatch(text)
         if not found or len(text) > limits.HTTP_URL_CHARS or "#" in text or int(found[3] or 1) not in range(1, 65536):
             shown = "***@" + text.rpartition("@")[2] if "@" in text.partition("//")[2].partition("/")[0] else text
-            message = f"cannot use {shown[:200]!r}: it is no http or https URL without user, password and fragment"
+            message = f"cannot use {shown[:200]!r}: expected http[s]://HOST[:PORT][/PATH], without user and fragment"
             raise UsageFault("http.url", message)
         scheme = found[1]
         port = int(found[3]) if found[3] else _DEFAULT_PORTS[scheme]

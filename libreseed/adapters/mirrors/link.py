@@ -281,7 +281,8 @@ class Link:
         try:
             yield
         except ssl.SSLCertVerificationError as error:
-            raise TransportFault("http.certificate", f"{self.name}: {error.verify_message}") from error
+            message = f"{self.name}: {error.verify_message} (--ca-file names its authority)"
+            raise TransportFault("http.certificate", message) from error
         except h11.RemoteProtocolError as error:
             raise TransportFault("http.protocol", f"{self.name} does not speak HTTP as it should: {error}") from error
         except OSError as error:

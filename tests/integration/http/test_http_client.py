@@ -319,6 +319,7 @@ async def test_a_certificate_for_another_host_is_refused(tmp_path: Path) -> None
         with pytest.raises(LibreSeedError) as raised:
             await client.get(server.url, most=10)
     assert raised.value.reason == "http.certificate"
+    assert "--ca-file" in raised.value.message  # where several sources failed, the message is all that is told
 
 
 async def test_cookies_are_not_kept() -> None:

@@ -40,8 +40,8 @@ _HOW_TO_CHECK = (
 )
 
 _ANOTHER_KEY = (
-    "That is signed by another key than the policy names. A log keeps its key for life: correct the policy, or, if you "
-    "know that the log began anew under its old name, move that file away."
+    "That file has rotted, or another key than the policy names has signed it. A log keeps its key for life: correct "
+    "the policy, or, if you know that the log began anew under its old name, move the file away."
 )
 
 
