@@ -248,7 +248,7 @@ class _Run:
         entered = None
         if network is not None and mirrors is None and job.space.fresh:
             entered = await self._enter(job, network, nursery)
-        await (network.loaded() if network is not None else load_without_swarm())
+        await (network.loaded() if network is not None else load_without_swarm(nursery))
         from libreseed.adapters.resolving.early_extraction import early_extraction
 
         from .content import obtain_online

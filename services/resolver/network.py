@@ -128,10 +128,10 @@ class Network:
         await trio.to_thread.run_sync(_load_install)
 
 
-async def load_without_swarm() -> None:
-    """What follows the lookup when neither DHT nor swarm are used."""
+async def load_without_swarm(nursery: trio.Nursery) -> None:
+    """What follows the lookup when neither DHT nor swarm are used; what installs, while bytes flow."""
     await trio.to_thread.run_sync(_load_content)
-    await trio.to_thread.run_sync(_load_install)
+    nursery.start_soon(trio.to_thread.run_sync, _load_install)
 
 
 def _load_content() -> None:

@@ -32,7 +32,6 @@ from libreseed.adapters.torrent.events import (
     TorrentError,
     TorrentEvent,
 )
-from libreseed.adapters.torrent.torrent import Torrent
 from libreseed.errors import ContentRejected, LocalFault
 from libreseed.ids import Sha256Digest
 from libreseed.resolve.engine import Resolution
@@ -44,6 +43,7 @@ from libreseed.torrent.layout import TorrentLayout
 
 if TYPE_CHECKING:
     from libreseed.adapters.resolving.mirror_feed import MirrorFeed
+    from libreseed.adapters.torrent.torrent import Torrent
 
 __all__ = ["ContentFetch"]
 

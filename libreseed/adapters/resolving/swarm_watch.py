@@ -5,13 +5,17 @@ Owned by the fetch's task. ``docs/specification/resolver.md``, "Damaged peers".
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import trio
 
 from libreseed.adapters.torrent.events import Address
-from libreseed.adapters.torrent.torrent import Torrent, TorrentStatus
 from libreseed.resolve.fetch_plan import FetchPlan
 from libreseed.resolve.swarm_view import PeerOffer
 from libreseed.torrent.bitfield import unpack_bitfield
+
+if TYPE_CHECKING:
+    from libreseed.adapters.torrent.torrent import Torrent, TorrentStatus
 
 __all__ = ["STATUS_S", "SwarmWatch"]
 
