@@ -168,20 +168,36 @@ def trust(place: Place) -> Finding:
     pins = sum(map(len, place.pins.values())) + sum(map(len, place.policy.publishers.values()))
     if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o022:
         return Finding("trust", "fail", f"others can write {path}", f"chmod go-w {path}, and look at it", _SETUP)
-    if pins:
-        return Finding("trust", "ok", f"{pins} publisher keys are believed")
+    authors = _proven_authors(place)
+    if pins or authors:
+        told = [f"{counted(pins, 'publisher key')} believed"] if pins else []
+        told += (
+            [f"{counted(authors, 'author key')} of the policy believed for what a log has proven"] if authors else []
+        )
+        return Finding("trust", "ok", ", ".join(told))
     return Finding("trust", "warn", "nobody is believed yet", "libreseed trust add NAME KEY, or --publisher")
 
 
 def silexium(place: Place) -> Finding:
     """Whether step 10 can be taken."""
-    named = place.settings["policy"]
-    if place.policy.silexium is None:
+    from libreseed.adapters.command.settings import default_directory
+
+    policy, named = place.policy, place.settings["policy"]
+    if policy.silexium is None:
         says = "nobody is named in a policy: every resolve needs --no-silexium"
-        remedy = "Write [silexium] into policy.toml (docs/specification/resolver.md)."
-        return Finding("Silexium", "warn" if place.policy.silexium_waivable else "fail", says, remedy, _demanded(place))
-    demand = "can be waived" if place.policy.silexium_waivable else "is required"
-    return Finding("Silexium", "ok", f"{named}: proofs {demand}, {len(place.policy.sources)} sources for them")
+        file = named or default_directory("config") / "policy.toml"
+        remedy = f"Put what the log's operator prints with 'libreseed-silexium policy --prefix silexium' into {file}."
+        return Finding("Silexium", "warn" if policy.silexium_waivable else "fail", says, remedy, _demanded(place))
+    demand = "demanded unless --no-silexium is given" if policy.silexium_waivable else "demanded"
+    sources = len(policy.sources) + len(place.settings["silexium"]) + len(place.settings["mirrors"])
+    where = counted(sources, "source") if sources else "no source of them is named: give --silexium or --bundle"
+    return Finding("Silexium", "ok", f"{named}: proofs are {demand}; {where}")
+
+
+def _proven_authors(place: Place) -> int:
+    from libreseed.silexium.keyring import Role
+
+    return 0 if place.policy.silexium is None else sum(Role.AUTHOR in key.roles for key in place.policy.silexium.keys)
 
 
 def _demanded(place: Place) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.silexium import cli
+from services.user.cli import main as user_main
 from tests.silexium_server_support import Shop, run
 
 pytestmark = pytest.mark.integration
@@ -79,3 +80,30 @@ def test_a_check_says_what_was_compared(shop: Shop, capsys: pytest.CaptureFixtur
     capsys.readouterr()
     assert cli.main(["releases", "--check", "--config", str(shop.server)]) == 0
     assert capsys.readouterr().out == "0 logged releases held against the log: no difference\n"
+
+
+def test_a_check_up_knows_whom_the_printed_policy_believes(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config"
+    config.mkdir()
+    for name, value in (("CONFIGURATION_DIRECTORY", config), ("LIBRESEED_STORE", tmp_path), ("LIBRESEED_KEY", "")):
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("LIBRESEED_LISTEN", "127.0.0.1:0")
+
+    def told(check: str) -> str:
+        capsys.readouterr()
+        assert user_main(["doctor", "--offline"]) == 0
+        out = capsys.readouterr().out
+        return out[out.index(f" {check}: ") - 5 :].partition("\nok ")[0]
+
+    assert "libreseed-silexium policy --prefix silexium" in told("Silexium")
+    assert str(config / "policy.toml") in told("Silexium")
+    assert told("trust").startswith("warn")
+    capsys.readouterr()
+    assert cli.main(["policy", "--config", str(shop.server), "--prefix", "silexium"]) == 0
+    (config / "policy.toml").write_text(capsys.readouterr().out)
+    assert told("trust").startswith("ok")
+    assert "1 author key " in told("trust")
+    assert told("Silexium").startswith("ok")
+    assert "--silexium" in told("Silexium")  # the printed policy names no source
