@@ -151,6 +151,7 @@ HTTP_URL_CHARS = 2048
 # --- mirror (docs/specification/mirror.md) --------------------------------------------------------------------------
 MIRROR_NOTE_BYTES = 2 * 2**20  # what a mirror remembers of one copy
 MIRROR_RELEASES = 100_000  # in one store
+MIRROR_RETRY_SECONDS = 60  # after which a mirror tries anew to heal what it could not, if somebody asks for it
 MIRROR_LIST_BYTES = 64 * 2**20  # another mirror's releases.json
 
 # --- resolver ----------------------------------------------------------------------------------------------------

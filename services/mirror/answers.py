@@ -6,6 +6,7 @@ caches for ever. docs/specification/mirror.md.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from libreseed.adapters.http.guards import Scope, Send
 from libreseed.auraseal.part import part_files
 from libreseed.auraseal.tgz_parts import TgzComponents
 from libreseed.dht.records import parse_index
-from libreseed.errors import LibreSeedError, NotFound, TransportFault
+from libreseed.errors import ContentRejected, LibreSeedError, NotFound, TransportFault
 from libreseed.ids import PackageName, ReleaseId
 from libreseed.repair.grid import ChunkGrid
 
@@ -121,16 +122,15 @@ class Answers:
 
     async def minimal(self, values: Any, scope: Scope, send: Send) -> None:
         """The minimal manifest."""
-        copy = _copy(await self._library.find(values["release"]))
-        await respond(scope, send, Entity.of_bytes(copy.minimal.data, _tag_of(copy.minimal.data), _JSON, _FOR_MINUTES))
+        await self._send_small(values["release"], ".minimal.json", scope, send)
 
     async def dht_record(self, values: Any, scope: Scope, send: Send) -> None:
         """The DHT record."""
-        await self._send_small(values["release"], ".dht.json", limits.DHT_RECORD_BYTES, scope, send)
+        await self._send_small(values["release"], ".dht.json", scope, send)
 
     async def bundle(self, values: Any, scope: Scope, send: Send) -> None:
         """The Silexium bundle."""
-        await self._send_small(values["release"], ".silexium.json", limits.BUNDLE_BYTES, scope, send)
+        await self._send_small(values["release"], ".silexium.json", scope, send)
 
     async def torrent(self, values: Any, scope: Scope, send: Send) -> None:
         """The torrent."""
@@ -178,8 +178,7 @@ class Answers:
         wanted = query_value(scope["query_string"], "coherence") or LEAST_COHERENCE
         holding = await self._library.find(release)
         if not _coherent(_copy(holding), wanted):
-            self._library.suspect(holding)
-            await self._library.settle(holding)
+            await self._library.retry(holding)
             if not _coherent(_copy(holding), wanted):
                 message = f"the copy of {release} has coherence {_copy(holding).coherence} and cannot be healed"
                 raise TransportFault("mirror.damaged", message)
@@ -190,18 +189,15 @@ class Answers:
 
     async def _send_file(self, release: ReleaseId, suffix: str, scope: Scope, send: Send) -> None:
         holding = await self._library.find(release)
-        if suffix == ".torrent" and not _copy(holding).has(suffix):
-            raise NotFound("mirror.absent", f"there is no torrent of {release}")
         async with self._file(holding, suffix) as file:
             copy = _copy(holding)
             media_type = "application/x-bittorrent" if suffix == ".torrent" else _BYTES
             await respond(scope, send, Entity(file.size, _tag(copy, suffix), media_type, file, _FOR_EVER))
 
-    async def _send_small(self, release: ReleaseId, suffix: str, most: int, scope: Scope, send: Send) -> None:
-        holding = await self._library.find(release)
-        if not _copy(holding).has(suffix):
-            raise NotFound("mirror.absent", f"there is no {suffix.strip('.')} of {release}")
-        data = await trio.to_thread.run_sync(read_bounded, holding.files.path(suffix), most)
+    async def _send_small(self, release: ReleaseId, suffix: str, scope: Scope, send: Send) -> None:
+        """A document that was judged, and with it how large it is."""
+        async with self._file(await self._library.find(release), suffix) as file:
+            data = await file.read(0, file.size)
         await respond(scope, send, Entity.of_bytes(data, _tag_of(data), _JSON, _FOR_MINUTES))
 
     async def _part_files(self, holding: Holding, component: int) -> list[bytes]:
@@ -218,7 +214,10 @@ class Answers:
 
     async def _cut(self, holding: Holding, component: int) -> list[bytes]:
         copy = _copy(holding)
-        parts = TgzComponents(await self._library.chunk_map(copy))
+        try:
+            parts = TgzComponents(await self._library.chunk_map(copy))
+        except ContentRejected as error:
+            raise NotFound("mirror.absent", f"{copy.minimal.release} is too large for parts") from error
         if component >= parts.count:
             raise NotFound("mirror.absent", f"{copy.minimal.release} has {parts.count} components")
         offset, length = parts.span(component)
@@ -228,7 +227,11 @@ class Answers:
         return await trio.to_thread.run_sync(lambda: part_files(parts.build(component, data)))
 
     def _read_index(self, path: Path, name: PackageName) -> bytes:
-        data = read_bounded(path, limits.INDEX_RECORD_BYTES)
+        with contextlib.suppress(NotFound):
+            return self._signed_index(read_bounded(path, limits.INDEX_RECORD_BYTES), name)
+        raise NotFound("mirror.absent", f"there is no index of {name} that a publisher of it signed")
+
+    def _signed_index(self, data: bytes, name: PackageName) -> bytes:
         held = [one.copy.minimal for one in list(self._library.holdings.values()) if one.copy is not None]
         for publisher in {minimal.pubkey for minimal in held if minimal.name == name}:
             try:
@@ -236,7 +239,7 @@ class Answers:
             except LibreSeedError:
                 continue
             return data
-        raise NotFound("mirror.absent", f"there is no index of {name} that a publisher of it signed")
+        raise NotFound("mirror.absent", f"nobody of {name} signed it")
 
     async def _listing(self, name: str, make: Callable[[Library], bytes], scope: Scope, send: Send) -> None:
         changes = self._library.changes

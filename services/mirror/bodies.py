@@ -10,6 +10,7 @@ what it gets. Reading is done in threads.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from libreseed.adapters.http.guards import CutOff
 from libreseed.adapters.http.ranges import Span
 from libreseed.adapters.release.seed_store import Stamp
 from libreseed.auraseal.zip_layout import Data, ZipLayout
-from libreseed.errors import TransportFault
+from libreseed.errors import NotFound, TransportFault
 from libreseed.repair.chunkmap import ChunkMap, chunk_digests
 
 from .copies import Copy
@@ -31,6 +32,7 @@ from .library import Holding, Library
 __all__ = ["CopyFile", "ZipBody", "opened"]
 
 _CHUNK = limits.CHUNK_BYTES
+_CONTENT = (".tgz", ".parity", ".chunks")  # a copy without them is damaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,21 +127,25 @@ async def opened(
 ) -> AsyncIterator[CopyFile]:
     """A file of a holding's copy, for the time of one answer; ``size`` is what it must have.
 
-    Where it is not the file that was judged, the copy is judged anew first; raises TransportFault ``mirror.checking``
-    or ``mirror.damaged`` when that takes too long or does not help.
+    Where it is not the file that was judged, or was none then, the copy is judged anew first. Raises TransportFault
+    ``mirror.checking`` when that takes too long; ``mirror.damaged`` without the file, or NotFound ``mirror.absent`` if
+    it is one that a copy need not have, and for one that does not hold.
     """
-    descriptor = await _open(holding.files.path(suffix))
+    path = holding.files.path(suffix)
+    descriptor = await trio.to_thread.run_sync(_open, path)
     try:
-        if not _usable(holding, suffix, descriptor):
+        if not _as_judged(holding, suffix, descriptor):
             if descriptor >= 0:
                 os.close(descriptor)
                 descriptor = -1
-            elif holding.copy is None or not holding.copy.has(suffix):
-                raise _damaged(holding)  # it was not there when the copy was judged either
             library.suspect(holding)
             await library.settle(holding)
-            descriptor = await _open(holding.files.path(suffix))
-        if descriptor < 0 or holding.copy is None:
+            descriptor = await trio.to_thread.run_sync(_open, path)
+        if holding.copy is None:
+            raise NotFound("mirror.absent", f"{holding.release} is not shown any longer")
+        if suffix not in _CONTENT and not holding.copy.has(suffix):
+            raise NotFound("mirror.absent", f"there is no {suffix.strip('.')} of {holding.release}")
+        if descriptor < 0:
             raise _damaged(holding)
         yield CopyFile(library, holding, suffix, descriptor, size(holding.copy))
     finally:
@@ -147,16 +153,22 @@ async def opened(
             os.close(descriptor)
 
 
-def _usable(holding: Holding, suffix: str, descriptor: int) -> bool:
-    return descriptor >= 0 and holding.copy is not None and holding.copy.fresh(suffix, _stamp(descriptor))
+def _as_judged(holding: Holding, suffix: str, descriptor: int) -> bool:
+    """Whether the file, or that there is none, is what the copy was judged by."""
+    now = str(_stamp(descriptor)) if descriptor >= 0 else None
+    return holding.copy is not None and holding.copy.note.stamps.get(suffix) == now
 
 
-async def _open(path: Path) -> int:
-    """A descriptor, or -1 where there is no such file."""
+def _open(path: Path) -> int:
+    """A descriptor of a regular file, or -1; blocks, but never for a pipe."""
     try:
-        return await trio.to_thread.run_sync(os.open, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return -1
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    return -1
 
 
 def _stamp(descriptor: int) -> Stamp:

@@ -25,7 +25,7 @@ from libreseed.repair.plan import Coherence
 
 __all__ = ["Component", "Copy", "CopyNote", "read_note", "stamps_of", "write_note"]
 
-STAMPED = (".tgz", ".parity", ".chunks", ".torrent", ".dht.json", ".silexium.json")
+STAMPED = (".tgz", ".parity", ".chunks", ".torrent", ".minimal.json", ".dht.json", ".silexium.json")
 _FORMAT = "libreseed-mirror-note-v1"
 _RUNS = 20_000  # of bad chunks; a note with more is not kept
 

@@ -40,6 +40,7 @@ __all__ = ["Rules", "judge", "read_chunk_map", "recall"]
 
 _LOG = logging.getLogger("libreseed.mirror")
 _LARGE = (".tgz", ".parity")
+_MINIMAL = ".minimal.json"
 _COMPONENT_BYTES = limits.STRIPE_DATA_ROWS * limits.CHUNK_BYTES
 
 
@@ -65,6 +66,7 @@ def judge(files: ReleaseFiles, note: CopyNote | None, rules: Rules, now_ms: int,
     Raises :class:`NotFound` and what makes a release unfit to be shown (RecordRejected, ContentRejected); ``Stopped``
     soon after ``cancelled`` is set.
     """
+    first = stamps_of(files)
     minimal = _read_minimal(files, rules, now_ms)
     known = note if note is not None and note.minimal == minimal.data else None
     chunk_map = _obtain_chunk_map(files, minimal)
@@ -86,9 +88,11 @@ def judge(files: ReleaseFiles, note: CopyNote | None, rules: Rules, now_ms: int,
         if not found.sha512:
             verify_release(files, watcher=_StopWatch(cancelled))
             found = _digest(files, chunk_map, found, cancelled)
+    before = stamps_of(files)
     found = replace(found, withheld=tuple(_withheld(files, minimal)))
-    # What was read at length must not have changed meanwhile.
-    steady = {at: stamp for at, stamp in stamps_of(files).items() if at not in _LARGE or stamps.get(at) == stamp}
+    # Nothing that was read may have changed since: what has is not vouched for.
+    before |= {at: stamps.get(at, "") for at in _LARGE} | {_MINIMAL: first.get(_MINIMAL, "")}
+    steady = {at: stamp for at, stamp in stamps_of(files).items() if before.get(at) == stamp}
     return Copy(files, minimal, replace(found, stamps=steady))
 
 
@@ -102,7 +106,7 @@ def read_chunk_map(files: ReleaseFiles, minimal: MinimalManifest) -> ChunkMap:
 
 
 def _read_minimal(files: ReleaseFiles, rules: Rules, now_ms: int) -> MinimalManifest:
-    minimal = parse_minimal(read_bounded(files.path(".minimal.json"), limits.MINIMAL_BYTES))
+    minimal = parse_minimal(read_bounded(files.path(_MINIMAL), limits.MINIMAL_BYTES))
     if minimal.release != files.named_release:
         message = f"the folder is of {files.stem}, the manifest says {minimal.release}"
         raise RecordRejected("minimal.other-release", message)

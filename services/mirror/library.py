@@ -129,6 +129,16 @@ class Library:
             holding.settled = trio.Event()
             self._to_judge.send_nowait(holding)
 
+    async def retry(self, holding: Holding) -> None:
+        """Have a copy that will not do judged anew if that may help: its files have changed, or it was long ago."""
+        copy = holding.copy
+        if copy is not None and holding.settled.is_set():
+            age_ms = time.time_ns() // 10**6 - copy.note.judged_ms
+            stamps = await trio.to_thread.run_sync(stamps_of, holding.files)
+            if stamps != dict(copy.note.stamps) or not 0 <= age_ms < limits.MIRROR_RETRY_SECONDS * 1000:
+                self.suspect(holding)
+        await self.settle(holding)
+
     async def chunk_map(self, copy: Copy) -> ChunkMap:
         """The signed chunk map of a copy, kept in memory for some time."""
         key = copy.minimal.chunks.hex
@@ -159,7 +169,7 @@ class Library:
                 self.changes += 1
             else:
                 self._to_judge.send_nowait(holding)
-        elif holding.state == "refused" and await trio.to_thread.run_sync(_mark, holding.files) != holding.mark:
+        elif holding.state == "refused" and await trio.to_thread.run_sync(stamps_of, holding.files) != holding.mark:
             self.suspect(holding)
         return holding
 
@@ -181,7 +191,7 @@ class Library:
             holding.settled.set()
 
     async def _judge(self, holding: Holding) -> None:
-        mark = await trio.to_thread.run_sync(_mark, holding.files)
+        mark = await trio.to_thread.run_sync(stamps_of, holding.files)
         try:
             with cancel_flag() as cancelled:
                 now_ms, note = time.time_ns() // 10**6, holding.copy.note if holding.copy else None
@@ -234,15 +244,6 @@ class Library:
 
 def _absent(release: ReleaseId) -> NotFound:
     return NotFound("mirror.absent", f"{release} is not mirrored here")
-
-
-def _mark(files: ReleaseFiles) -> dict[str, str]:
-    """What a folder looks like from outside; the minimal manifest has no stamp of its own in a note."""
-    stamps = stamps_of(files)
-    with contextlib.suppress(OSError):
-        status = files.path(".minimal.json").lstat()
-        stamps[".minimal.json"] = f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
-    return stamps
 
 
 def _is_folder(path: Path) -> bool:

@@ -92,8 +92,11 @@ class _Counted:
 
 
 async def _explain(send: Send, error: LibreSeedError | OSError) -> None:
+    """Faults of this machine are told to its log only: their messages have paths."""
     if isinstance(error, OSError):
         error = from_oserror(error)
+    ours = error.reason.startswith("mirror.")
+    if not ours:
         _LOG.error("a request failed: %s [%s]", error.message, error.reason)
     headers: list[tuple[bytes, bytes]] = []
     if isinstance(error, UsageFault):
@@ -103,4 +106,4 @@ async def _explain(send: Send, error: LibreSeedError | OSError) -> None:
     else:
         status = 503
         headers = [] if error.reason == "mirror.damaged" else [(b"retry-after", b"5")]  # waiting mends no damage
-    await problem(send, status, error.reason, error.message, headers)
+    await problem(send, status, error.reason, error.message if ours else "", headers)
