@@ -28,6 +28,7 @@ _EVERYWHERE = [
 ]
 _METHODS = b"GET, HEAD, OPTIONS"
 _PREFLIGHT = [
+    (b"allow", _METHODS),
     (b"access-control-allow-methods", _METHODS),
     (b"access-control-allow-headers", b"if-match, if-none-match, if-range, range"),
     (b"access-control-max-age", b"86400"),
@@ -54,9 +55,9 @@ class Site:
         found = match(scope["raw_path"])
         name = found.route.handler if found is not None else "none"
         counted = _Counted(self._tally, name, send)
-        if found is None:
+        if found is None and (scope["method"], scope["raw_path"]) != ("OPTIONS", b"*"):
             await problem(counted.send, 404, "http.not-found", detail="no such path: see /openapi.json")
-        elif scope["method"] == "OPTIONS":
+        elif found is None or scope["method"] == "OPTIONS":
             await counted.send({"type": "http.response.start", "status": 204, "headers": _PREFLIGHT})
             await counted.send({"type": "http.response.body", "body": b""})
         elif scope["method"] not in ("GET", "HEAD"):

@@ -12,6 +12,7 @@ Sends are shielded from cancellation, because half a TLS record spoils the conne
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ from libreseed.adapters.http.connections import Connection, Connections
 __all__ = ["Conversation", "Setting"]
 
 _RECEIVE_BYTES = 64 * 2**10
+_ABSOLUTE = re.compile(rb"https?://[^/?#]+(.*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,15 +164,21 @@ class _Http11(H11Protocol):
             await self._send_error_response(405)
             await self.send(Closed())
             return
-        await super()._create_stream(_without_upgrade(request))
+        await super()._create_stream(_plain(request))
 
 
-def _without_upgrade(request: h11.Request) -> h11.Request:
-    """The request as one for HTTP: hypercorn must see no WebSocket, whose code a client can make fail at will."""
+def _plain(request: h11.Request) -> h11.Request:
+    """The request as one for HTTP, by its path.
+
+    hypercorn must see no WebSocket, whose code a client can make fail at will; and it takes the whole of an absolute
+    target for a path, where a server has to leave out whom it names (RFC 9112, 3.2.2).
+    """
     headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
-    if len(headers) == len(request.headers):
+    found = _ABSOLUTE.fullmatch(request.target)
+    if len(headers) == len(request.headers) and not found:
         return request
-    return h11.Request(method=request.method, headers=headers, target=request.target, http_version=request.http_version)
+    target = request.target if not found else b"/" + found[1].removeprefix(b"/")
+    return h11.Request(method=request.method, headers=headers, target=target, http_version=request.http_version)
 
 
 class _Http2(H2Protocol):

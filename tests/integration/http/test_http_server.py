@@ -72,6 +72,25 @@ async def test_a_head_that_is_too_large_is_refused_also_when_it_comes_at_once(si
     assert small.startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("http://elsewhere.example/a/b?c=http://d", "/a/b"),
+        ("HTTPS://elsewhere.example:8443/", "/"),
+        ("http://elsewhere.example", "/"),
+        ("http://elsewhere.example?c", "/"),
+        ("/http://elsewhere.example/a", "/http://elsewhere.example/a"),
+    ],
+)
+async def test_a_target_may_name_the_server_too(target: str, path: str) -> None:
+    """RFC 9112, 3.2.2: a server takes the absolute form, whoever sends it."""
+    async with served(echo) as server:
+        request = f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        head, _, body = (await raw_request(server, request.encode())).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert body.split(b" ")[:2] == [b"GET", path.encode()]
+
+
 async def test_a_client_above_its_rate_is_told_to_wait() -> None:
     options = HttpServerOptions(rate=Rate(0.001, 3))
     async with served(echo, options) as server, HttpClient() as client:

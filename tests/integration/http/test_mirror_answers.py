@@ -345,6 +345,18 @@ async def test_other_methods_are_refused(tmp_path: Path, method: str) -> None:
     assert got.startswith(b"HTTP/1.1 405") and b"allow: GET, HEAD, OPTIONS" in got
 
 
+async def test_any_client_may_ask_what_the_mirror_can(tmp_path: Path) -> None:
+    """RFC 9110, 9.3.7: an asterisk is the server itself."""
+    big_release(tmp_path / "store", size=20_000)
+    async with mirror(tmp_path / "store") as site:
+        for target in (b"*", b"/packages/hello@1.0.0"):
+            answer = await raw_request(
+                site.served, b"OPTIONS %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % target
+            )
+            assert answer.startswith(b"HTTP/1.1 204") and b"\r\nallow: GET, HEAD, OPTIONS\r\n" in answer
+        assert b" 404 " in await raw_request(site.served, b"GET * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+
 async def test_a_browser_may_ask_for_ranges_from_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     async with mirror(tmp_path / "store") as site:
