@@ -15,6 +15,7 @@ from libreseed.adapters.command.settings import endpoint
 from libreseed.adapters.command.terminal import counted
 from libreseed.errors import LibreSeedError, ProofRejected, TransportFault, UsageFault
 
+from .announcing import tell_urls
 from .commands import Commands, add_source_flags, every_of
 from .log_trust import add_log_flags, named_logs
 
@@ -108,7 +109,7 @@ async def _serve(arguments: argparse.Namespace, mirror: LogMirror) -> None:
         await _begin(mirror, source)
         options = HttpServerOptions(host=place.host, port=place.port)
         urls = await nursery.start(partial(serve, folder_app(mirror.folder), options))
-        print(*urls, sep="\n", flush=True)
+        tell_urls(urls, as_json=arguments.json)
         notifier.ready(" ".join(urls))
         if every is not None:
             await _follow(mirror, source, every)

@@ -14,7 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from libreseed import limits
+from libreseed.adapters.command.terminal import counted
 
+from .announcing import tell_urls
 from .commands import Commands
 from .site import add_site_flags, load_site
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     import trio
 
-    from libreseed.adapters.command.notify import Notifier
     from libreseed.adapters.http.server import HttpServerOptions
     from libreseed.adapters.silexium.log.log_store import LogStore
     from libreseed.adapters.silexium.releases.publication import Publication
@@ -59,10 +60,10 @@ def add_parser(commands: Commands) -> None:
 
 def _serve_command(arguments: argparse.Namespace) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
-    run_server(load_site(arguments))
+    run_server(load_site(arguments), as_json=arguments.json)
 
 
-def run_server(site: Site) -> None:
+def run_server(site: Site, *, as_json: bool = False) -> None:
     """Serve until a signal; raises LibreSeedError when it cannot start or go on."""
     import trio
 
@@ -74,11 +75,11 @@ def run_server(site: Site) -> None:
     own = (site.server_key, site.log_key, site.certificate_key, site.embedded)
     refuse_private_keys(own, settings=site.config)
     with open_office(site) as office:
-        trio.run(_serve, office)
+        trio.run(_serve, office, as_json)
     _LOG.info("stopped")
 
 
-async def _serve(office: Office) -> None:
+async def _serve(office: Office, as_json: bool) -> None:
     import trio
 
     from libreseed.adapters.command.notify import Notifier
@@ -88,10 +89,16 @@ async def _serve(office: Office) -> None:
     notifier = Notifier()
     async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
         await nursery.start(partial(stop_on_signal, nursery.cancel_scope, stopping=notifier.stopping))
-        await _start(office, notifier, nursery, stack)
+        log, urls = await _start(office, nursery, stack)
+        for url in urls:
+            _LOG.info("serving %s", url)
+        _LOG.info("ready: %s, %s", log.identity.name, counted(log.size, "entry", "entries"))
+        tell_urls(urls, as_json=as_json)
+        notifier.ready(counted(log.size, "entry", "entries"))
+        await notifier.run_watchdog()
 
 
-async def _start(office: Office, notifier: Notifier, nursery: trio.Nursery, stack: AsyncExitStack) -> None:
+async def _start(office: Office, nursery: trio.Nursery, stack: AsyncExitStack) -> tuple[LogStore, Sequence[str]]:
     """Open everything, sign a head, serve; the order is what :func:`run_server` promises."""
     from libreseed.adapters.silexium.log.log_store import LogStore
 
@@ -115,8 +122,7 @@ async def _start(office: Office, notifier: Notifier, nursery: trio.Nursery, stac
     nursery.start_soon(pump.run)
     if stamps.feed is not None:
         nursery.start_soon(stamps.feed.run)
-    _tell(urls, log, notifier)
-    await notifier.run_watchdog()
+    return log, urls
 
 
 def _publication(office: Office, log: LogStore, stamps: StampSources) -> Publication:
@@ -165,14 +171,6 @@ async def _start_http(  # noqa: PLR0917  # the parts that meet here
         partial(serve, wellbeing.counting(app), _options(site), connections=connections)
     )
     return urls
-
-
-def _tell(urls: Sequence[str], log: LogStore, notifier: Notifier) -> None:
-    for url in urls:
-        _LOG.info("serving %s", url)
-    _LOG.info("ready: %s, %d entries", log.identity.name, log.size)
-    print(*urls, sep="\n", flush=True)  # for whoever chose port 0
-    notifier.ready(f"{log.size} entries")
 
 
 async def _open_cosigner(log: LogStore, site: Site, stack: AsyncExitStack) -> Cosigner:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from libreseed.adapters.command.console import CommandParser, Report
 from libreseed.adapters.command.settings import Endpoint, endpoint
 
+from .announcing import tell_urls
 from .commands import Commands, add_key_flags, add_subcommands, key_of
 from .log_trust import add_log_flags, named_logs
 
@@ -128,7 +129,7 @@ async def _serve(arguments: argparse.Namespace, place: Endpoint, store: WitnessS
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(stop_on_signal, nursery.cancel_scope, stopping=notifier.stopping))
         urls = await nursery.start(partial(serve, witness_app(store, wall_clock), options))
-        print(*urls, sep="\n", flush=True)
+        tell_urls(urls, as_json=arguments.json)
         notifier.ready(" ".join(urls))
         await notifier.run_watchdog()
 

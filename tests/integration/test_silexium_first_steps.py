@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from services.silexium import cli
 from services.user.cli import main as user_main
-from tests.silexium_server_support import Shop, run
+from tests.silexium_server_support import Shop, run, starting
 
 pytestmark = pytest.mark.integration
 
@@ -107,3 +108,10 @@ def test_a_check_up_knows_whom_the_printed_policy_believes(
     assert "1 author key " in told("trust")
     assert told("Silexium").startswith("ok")
     assert "--silexium" in told("Silexium")  # the printed policy names no source
+
+
+def test_with_json_a_server_tells_its_address_as_json(shop: Shop) -> None:
+    with starting(shop, "--json") as server:
+        told = json.loads(server.url)
+    assert told["ok"] is True
+    assert [url.partition("://")[0] for url in told["urls"]] == ["http"]

@@ -37,6 +37,7 @@ __all__ = [
     "add_version_flag",
     "harmless",
     "human_bytes",
+    "print_report",
     "run_command",
     "write_stdout",
 ]
@@ -140,7 +141,7 @@ def _run(
     try:
         with _interrupting(interrupt_on_terminate):
             report = body(parser.parse_args(arguments))
-        return _print(report, as_json)
+        return print_report(report, as_json)
     except SystemExit as leave:  # --help and --version
         return leave.code if isinstance(leave.code, int) else Exit.OK
     except BaseException as error:  # noqa: BLE001  # the one top-level except of every command
@@ -178,7 +179,8 @@ def _in_event_loop() -> bool:
     return lowlevel is not None and bool(lowlevel.in_trio_run())
 
 
-def _print(report: Report | None, as_json: bool) -> int:
+def print_report(report: Report | None, as_json: bool) -> int:
+    """Write a result to stdout, flushed; returns its exit code. For a server: where it serves, and it goes on."""
     if report is None:
         return Exit.OK
     if as_json:
