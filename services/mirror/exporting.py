@@ -104,7 +104,7 @@ class Exporter:
         return copy
 
     def _export(self, name: str, copy: Copy, result: ExportResult) -> None:
-        if is_exported(self._root, copy):
+        if is_exported(self._root, copy, self._options):
             result.kept.append(name)
             return
         result.size += export_copy(self._root, copy, self._options)

@@ -18,6 +18,7 @@ from libreseed import limits
 from libreseed.adapters.chunks.chunk_store import ChunkStore
 from libreseed.adapters.files.durable import publish_directory, staging_directory
 from libreseed.adapters.release.release_folder import ReleaseFiles
+from libreseed.adapters.release.seed_store import Stamp
 from libreseed.auraseal.integrity_manifest import INTEGRITY_MANIFEST_PATH
 from libreseed.auraseal.part import part_files
 from libreseed.auraseal.tgz_parts import TgzComponents
@@ -32,7 +33,7 @@ from .zips import zip_layout
 __all__ = ["ExportOptions", "export_copy", "is_exported"]
 
 _SEED = (".tgz", ".chunks", ".parity")
-_SMALL = {".minimal.json": "minimal.json", ".dht.json": "dht.json", ".torrent": "torrent"}
+_SMALL = {name: f".{name}" for name in ("minimal.json", "dht.json", "torrent", "silexium.json")}
 _COMPONENT_BYTES = limits.STRIPE_DATA_ROWS * limits.CHUNK_BYTES
 _PORTION = 2**20
 
@@ -45,13 +46,30 @@ class ExportOptions:
     package_zip: bool = True
 
 
-def is_exported(root: Path, copy: Copy) -> bool:
-    """Whether this very release is there already."""
-    place = root / "packages" / str(copy.minimal.release) / "minimal.json"
+def is_exported(root: Path, copy: Copy, options: ExportOptions) -> bool:
+    """Whether all that would be written of this very release is there already."""
+    release = str(copy.minimal.release)
+    seed, packages = ReleaseFiles(root / "seed" / release, release), root / "packages" / release
+    wanted = [seed.path(suffix) for suffix in _SEED]
+    if copy.note.components:
+        wanted.append(packages / INTEGRITY_MANIFEST_PATH)
+        wanted += [packages / "zip"] * options.package_zip + [packages / "parts" / "0"] * options.parts
+    documents = _documents(copy)
+    return all(path.is_file() for path in wanted) and all(
+        _content(packages / name) == (_content(documents[name]) if name in documents else None) for name in _SMALL
+    )
+
+
+def _documents(copy: Copy) -> dict[str, Path]:
+    """The small files that are shown of a copy, by their names in an export."""
+    return {name: copy.files.path(suffix) for name, suffix in _SMALL.items() if copy.has(suffix)}
+
+
+def _content(path: Path) -> bytes | None:
     try:
-        return place.read_bytes() == copy.minimal.data
+        return path.read_bytes()
     except OSError:
-        return False
+        return None
 
 
 def export_copy(root: Path, copy: Copy, options: ExportOptions) -> int:
@@ -89,11 +107,10 @@ def _verified_map(staged: ReleaseFiles, copy: Copy) -> ChunkMap:
 
 
 def _write_small(packages: Path, staged: ReleaseFiles, copy: Copy) -> None:
-    for suffix, name in _SMALL.items():
-        if suffix == ".minimal.json" or copy.has(suffix):
-            shutil.copyfile(copy.files.path(suffix), packages / name)
-    if copy.has(".silexium.json"):
-        shutil.copyfile(copy.files.path(".silexium.json"), packages / "silexium.json")
+    for name, path in _documents(copy).items():
+        shutil.copyfile(path, packages / name)
+        if not copy.fresh(_SMALL[name], Stamp.of(path)):
+            raise LocalFault("storage.busy", f"{path.name} changed while it was exported")
     for suffix in (".chunks", ".parity"):
         os.link(staged.path(suffix), packages / suffix.removeprefix("."))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import socket
 import subprocess
 import zipfile
@@ -21,6 +22,8 @@ from libreseed.repair.chunkmap import parse_chunk_map
 from services.mirror import cli
 from tests.http_support import TlsFiles, make_tls
 from tests.mirror_daemon_support import big_release, curl, web_seed_download
+from tests.proof_support import settled_draft
+from tests.resolver_support import make_sample
 from tests.seeder_support import flip, until
 from tests.tools import require_program
 
@@ -117,6 +120,53 @@ def test_two_exports_are_equal_and_a_second_run_changes_nothing(tmp_path: Path) 
     assert export(tmp_path / "one", tmp_path / "store") == 0
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
     assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_a_second_run_adds_what_the_first_was_told_to_leave_out(tmp_path: Path) -> None:
+    big_release(tmp_path / "store", size=200_000)
+    assert export(tmp_path / "www", tmp_path / "store", "--no-parts", "--no-zip") == 0
+    assert export(tmp_path / "www", tmp_path / "store") == 0
+    assert export(tmp_path / "whole", tmp_path / "store") == 0
+    assert tree(tmp_path / "www") == tree(tmp_path / "whole")
+    assert export(tmp_path / "www", tmp_path / "store", "--no-parts") == 0  # what is there stays
+    assert tree(tmp_path / "www") == tree(tmp_path / "whole")
+
+
+def test_documents_that_came_or_went_since_are_followed(tmp_path: Path) -> None:
+    """A release is logged after it is built: its bundle comes when it is exported already."""
+    sample = make_sample(tmp_path, 100_000)
+    packages = tmp_path / "www/packages" / str(sample.minimal.release)
+    bundle, record = sample.files.path(".silexium.json"), sample.files.path(".dht.json")
+    assert export(tmp_path / "www", tmp_path / "out") == 0
+    assert not (packages / "silexium.json").exists() and (packages / "dht.json").exists()
+    bundle.write_bytes(settled_draft(sample).bundle().data)
+    record.unlink()
+    assert export(tmp_path / "www", tmp_path / "out") == 0
+    assert (packages / "silexium.json").read_bytes() == bundle.read_bytes() and not (packages / "dht.json").exists()
+    bundle.write_bytes(b"{}")  # it does not hold: it is not shown
+    assert export(tmp_path / "www", tmp_path / "out") == 0
+    assert not (packages / "silexium.json").exists()
+    (tmp_path / "www/seed" / packages.name / f"{packages.name}.parity").unlink()
+    assert export(tmp_path / "www", tmp_path / "out") == 0
+    assert export(tmp_path / "anew", tmp_path / "out") == 0
+    assert tree(tmp_path / "www") == tree(tmp_path / "anew")
+
+
+def test_a_link_that_takes_a_documents_place_meanwhile_publishes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = big_release(tmp_path / "store", size=20_000).path(".dht.json")
+    (tmp_path / "secret").write_bytes(b"outside of the store")
+
+    def copy_late(source: Path, target: Path) -> None:
+        if source == record:
+            record.unlink()
+            record.symlink_to(tmp_path / "secret")
+        target.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(shutil, "copyfile", copy_late)
+    assert export(tmp_path / "www", tmp_path / "store") == 50
+    assert tree(tmp_path / "www") == {}
 
 
 def test_what_is_damaged_is_healed_and_what_is_forged_is_refused(
