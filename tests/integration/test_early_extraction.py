@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from libreseed.ids import ReleaseId, Sha256Digest
 from services.resolver.content import Content
 from services.resolver.mirror_options import MirrorOptions
 from tests.archive_forge import Forge, entry, gz
+from tests.kill_support import command
 from tests.mirror_support import Asked, FakeMirror, Temper, content_range, files_of, start, tgz_path
 from tests.resolver_support import Sample, assert_installed, forge_sample, leftovers, make_sample, rejects, scene
 
@@ -42,8 +44,9 @@ def hidden(parent: Path) -> Iterator[Path]:
 
 async def extracted(parent: Path) -> None:
     """Return as soon as something was extracted into ``parent``."""
-    while not any(path.stat().st_size for path in hidden(parent)):
-        await trio.sleep(0.01)
+    with trio.fail_after(60):
+        while not any(path.stat().st_size for path in hidden(parent)):
+            await trio.sleep(0.01)
 
 
 def held_back(sample: Sample, until: Callable[[], Awaitable[None]], *, size: int = 2 * 2**20) -> Temper:
@@ -95,6 +98,26 @@ async def test_cancelled_in_the_middle_nothing_is_left_and_what_is_verified_stay
         mirror.temper = None
         outcome = await it.resolve(bootstrap=(), mirrors=MirrorOptions((mirror.url,)))
         assert_installed(sample, outcome.path)
+        assert outcome.chunks["reused"] > 0
+
+
+async def test_kill_9_in_the_middle_shows_nothing_and_the_next_run_clears_up(tmp_path: Path, sample: Sample) -> None:
+    at_once = "from libreseed.adapters.resolving import early_extraction as e; e._LOOK_S, e._FAST = 0.0, 10**18"
+    async with scene(tmp_path, sample, publish=False) as it:
+        mirror = await start(it.nursery, files_of(sample), held_back(sample, trio.sleep_forever))
+        line = command(it, "--mirror", mirror.url)
+        line[1:3] = ["-c", f"{at_once}; from libreseed_services.resolver.cli import main; main()"]
+        process = await trio.lowlevel.open_process(line, stdout=subprocess.DEVNULL)
+        packages = it.store / "packages"
+        await extracted(packages)
+        process.kill()
+        await process.wait()
+        assert all(path.name.startswith(".") for path in packages.iterdir())
+        assert list(hidden(packages))
+        mirror.temper = None
+        outcome = await it.resolve(bootstrap=(), mirrors=MirrorOptions((mirror.url,)))
+        assert_installed(sample, outcome.path)
+        assert [path.name for path in packages.iterdir()] == [str(sample.minimal.release)]
         assert outcome.chunks["reused"] > 0
 
 
