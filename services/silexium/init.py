@@ -40,11 +40,13 @@ def add_parser(commands: Commands) -> None:
         "read them). With --embedded the server is its own time stamp authority and calendar, on a chain that it mines "
         "itself: enough to try everything without a network, and proof of nothing to anybody else.",
         examples="  libreseed-silexium init ./log --origin localhost/silexium-b3 --embedded\n"
-        "  libreseed-silexium serve --config ./log",
+        "  libreseed-silexium init /etc/libreseed-silexium --origin log.example/silexium-b3 \\\n"
+        "    --database /var/lib/libreseed-silexium/silexium.db",
     )
     parser.add_argument("folder", metavar="DIR", help="the folder to make")
     parser.add_argument("--origin", required=True, metavar="NAME", help="the log's name for good, e.g. log.example/b3")
     parser.add_argument("--listen", default="127.0.0.1:8440", metavar="H:P", help="where to serve (%(default)s)")
+    parser.add_argument("--database", metavar="F", help="where the database will be (default: silexium.db in DIR)")
     parser.add_argument("--embedded", action="store_true", help="stamps of one's own, for tests")
     parser.set_defaults(handler=_init)
 
@@ -59,6 +61,7 @@ def _init(arguments: argparse.Namespace) -> Report:
     from libreseed.silexium.tree_head import NamedKey
 
     folder = Path(arguments.folder)
+    database = "silexium.db" if arguments.database is None else str(Path(arguments.database).expanduser().absolute())
     try:
         check_key_name(arguments.origin)
     except Malformed as error:
@@ -71,7 +74,7 @@ def _init(arguments: argparse.Namespace) -> Report:
         lines = [
             f"origin = {json.dumps(log.name)}",
             f'listen = "{listen}"',
-            'database = "silexium.db"',
+            f"database = {json.dumps(database)}",
             'server-key = "server.key"',
             'log-key = "log.key"',
         ]

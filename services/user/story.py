@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from libreseed.errors import LocalFault
+
 __all__ = ["Claim", "Story"]
 
 _BOLD, _GREEN, _RED, _DIM, _PLAIN = "\033[1m", "\033[32m", "\033[31m", "\033[2m", "\033[0m"
@@ -62,5 +64,9 @@ class Story:
         return code if self.stream is not None and self.stream.isatty() else ""
 
     def _say(self, line: str) -> None:
-        if self.stream is not None:
+        if self.stream is None:
+            return
+        try:
             print(line, file=self.stream, flush=True)
+        except OSError as error:
+            raise LocalFault("storage.output", f"telling the story: {error.strerror}") from error

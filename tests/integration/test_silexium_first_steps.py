@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from libreseed.adapters.resolving.policy_file import read_policy
 from services.silexium import cli
 from services.user.cli import main as user_main
 from tests.silexium_server_support import Shop, run, starting
@@ -76,6 +78,18 @@ def test_trusting_a_key_says_in_which_database(
     assert told["database"] == str(shop.server / "silexium.db")
 
 
+def test_a_database_can_lie_elsewhere_and_every_command_finds_it_by_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the systemd unit has it: the settings and keys in a folder that the service cannot write."""
+    monkeypatch.chdir(tmp_path)
+    run("init", "log", "--origin", "log.test/b3", "--embedded", "--database", "state/silexium.db")
+    (tmp_path / "state").mkdir()
+    told = run("key", "trust", KEY, "--role", "author", "--config", tmp_path / "log")
+    assert told["database"] == str(tmp_path / "state" / "silexium.db")
+    assert (tmp_path / "state" / "silexium.db").is_file()
+
+
 def test_a_check_says_what_was_compared(shop: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     shop.ingest(shop.attested(RELEASE))
     capsys.readouterr()
@@ -108,6 +122,24 @@ def test_a_check_up_knows_whom_the_printed_policy_believes(
     assert "1 author key " in told("trust")
     assert told("Silexium").startswith("ok")
     assert "--silexium" in told("Silexium")  # the printed policy names no source
+
+
+def test_demands_of_ones_own_go_below_the_first_line_of_the_printed_policy(
+    shop: Shop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As docs/operations.md says, "The policy"."""
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
+    [demands] = re.findall(r"```toml\n *\[silexium\][^\n]*\n(.*?)```", text, re.DOTALL)
+    capsys.readouterr()
+    assert cli.main(["policy", "--config", str(shop.server), "--prefix", "silexium"]) == 0
+    first, _, rest = capsys.readouterr().out.partition("\n")
+    assert first == "[silexium]"
+    (tmp_path / "policy.toml").write_text(f"{first}\n{demands}\n{rest}")
+    policy = read_policy(tmp_path / "policy.toml")
+    assert policy.sources == ("https://log.example.org",)
+    assert not policy.silexium_waivable
+    assert policy.min_age_s == 86400
+    assert policy.silexium is not None
 
 
 def test_with_json_a_server_tells_its_address_as_json(shop: Shop) -> None:

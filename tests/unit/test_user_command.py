@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from libreseed.adapters.resolving.store import Store
+from libreseed.errors import LocalFault
 from libreseed.ids import PublicKey, ReleaseId
 from libreseed.repair.grid import ChunkGrid
 from libreseed.resolve.receipt import Receipt
@@ -143,6 +145,18 @@ def test_a_claim_that_does_not_hold_is_told_and_kept() -> None:
     story.claim("this does not", False)
     assert [claim.text for claim in story.broken] == ["this does not"]
     assert "[NOT SO] this does not" in stream.getvalue()
+
+
+def test_a_listener_who_leaves_is_no_fault_of_the_disk() -> None:
+    """``libreseed demo | head``: the remedy was to check the disk."""
+
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(LocalFault) as caught:
+        Story(Gone()).act("Act")
+    assert caught.value.reason == "storage.output"
 
 
 @pytest.mark.parametrize("size", [1, 5120, 5121, 500_000, 3_000_000])
