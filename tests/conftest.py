@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+from collections.abc import Generator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -52,3 +53,17 @@ def _move_out(config: pytest.Config) -> None:
     home = tempfile.TemporaryDirectory(prefix="libreseed-home-", ignore_cleanup_errors=True)
     config.add_cleanup(home.cleanup)
     os.environ["HOME"] = home.name
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Generator[None, object, object]:
+    """Say why an async test skips: pytest-trio takes the reason out of trio's group of errors, and drops it."""
+    try:
+        return (yield)
+    except pytest.skip.Exception as skipped:
+        why: BaseException | None = skipped.__context__
+        while isinstance(why, BaseExceptionGroup):
+            why = why.exceptions[0]
+        if isinstance(why, pytest.skip.Exception):
+            raise why from None
+        raise
