@@ -16,7 +16,7 @@ from pathlib import Path
 
 from libreseed import limits
 from libreseed.adapters.chunks.chunk_store import ChunkStore
-from libreseed.adapters.files.durable import publish_directory, staging_directory
+from libreseed.adapters.files.durable import replace_directory, staging_directory
 from libreseed.adapters.release.release_folder import ReleaseFiles
 from libreseed.adapters.release.seed_store import Stamp
 from libreseed.auraseal.integrity_manifest import INTEGRITY_MANIFEST_PATH
@@ -93,8 +93,8 @@ def export_copy(root: Path, copy: Copy, options: ExportOptions) -> int:
         if options.parts and copy.note.components:
             _write_parts(packages, staged, chunk_map)
         total = _settle(seed, copy) + _settle(packages, copy)
-        _replace(seed, root / "seed" / release)
-        _replace(packages, root / "packages" / release)
+        replace_directory(seed, root / "seed" / release)
+        replace_directory(packages, root / "packages" / release)
     return total
 
 
@@ -163,11 +163,3 @@ def _settle(folder: Path, copy: Copy) -> int:
             status = path.stat()
             total += status.st_size // status.st_nlink
     return total
-
-
-def _replace(staging: Path, final: Path) -> None:
-    """Publish; what lies there already is of another release, or of an export that was cut off between the two."""
-    if final.is_dir() and not final.is_symlink():
-        with staging_directory(final.parent) as grave:
-            final.rename(grave / final.name)
-    publish_directory(staging, final)

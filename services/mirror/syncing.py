@@ -21,7 +21,7 @@ import trio
 
 from libreseed import limits
 from libreseed.adapters.chunks.chunk_store import ChunkStore
-from libreseed.adapters.files.durable import publish_directory, remove_leftovers, staging_directory
+from libreseed.adapters.files.durable import remove_leftovers, replace_directory
 from libreseed.adapters.files.stopping import cancel_flag
 from libreseed.adapters.files.watcher import Watcher
 from libreseed.adapters.mirrors.documents import Document, all_good
@@ -128,6 +128,7 @@ class Syncer:
         minimal, item = await self._record(release)
         now_ms = time.time_ns() // 10**6
         if await trio.to_thread.run_sync(self._is_here, minimal, now_ms):
+            await trio.to_thread.run_sync(partial(shutil.rmtree, self._place(minimal), ignore_errors=True))
             return False
         silence_s = self._sources.silence_s
         resolution = trusted_resolution(minimal, self._rules.max_package_bytes, now_ms, silence_s)
@@ -150,10 +151,9 @@ class Syncer:
         if not files.folder.exists():
             return False
         note = read_note(self._note(minimal.release))
+        rules = Rules()  # it is here already, whoever's releases are pulled today
         try:
-            copy = recall(files, note, self._rules, now_ms) or judge(
-                files, note, self._rules, now_ms, threading.Event()
-            )
+            copy = recall(files, note, rules, now_ms) or judge(files, note, rules, now_ms, threading.Event())
         except LibreSeedError:
             return False  # it can be replaced: nobody is shown it
         if copy.minimal.data == minimal.data:
@@ -163,11 +163,15 @@ class Syncer:
         return False
 
     def _workspace(self, minimal: MinimalManifest) -> Workspace:
-        space = Workspace(self._sync / f"{minimal.release}.{minimal.torrent.hex[:16]}")
+        space = Workspace(self._place(minimal))
         if self._sources.swarm is not None and space.root.exists():
             shutil.rmtree(space.root)
         space.swarm.mkdir(parents=True, exist_ok=True)
         return space
+
+    def _place(self, minimal: MinimalManifest) -> Path:
+        """Where it is pulled to; a run that was cut off after it had published leaves there what it replaced."""
+        return self._sync / f"{minimal.release}.{minimal.torrent.hex[:16]}"
 
     async def _add_documents(self, files: ReleaseFiles, minimal: MinimalManifest, item: SignedItem | None) -> None:
         """The small files beside the content: what a mirror gives is kept if it holds, and missed if nobody has it."""
@@ -196,10 +200,7 @@ class Syncer:
             else:
                 path.chmod(0o644)
         final = self._store / str(minimal.release)
-        if final.exists():
-            with staging_directory(self._store) as grave:
-                final.rename(grave / final.name)
-        publish_directory(files.folder, final)
+        replace_directory(files.folder, final)
         shown = ReleaseFiles.of_release(final, minimal.release)
         known = recall(shown, copy.note, self._rules, now_ms)  # renaming a folder leaves its files' stamps alone
         if known is not None:

@@ -191,3 +191,34 @@ def test_a_file_of_a_batch_that_cannot_be_written_leaves_nothing(tmp_path: Path)
     with pytest.raises(OSError):
         batch.write("taken", b"x")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_directory_is_replaced_by_another_and_stays_in_its_staging(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
+    if not exchange:  # a file system that cannot
+        monkeypatch.setattr(durable, "_exchange", lambda one, other: False)
+    final = tmp_path / "final"
+    for content in ("one", "two"):
+        with durable.staging_directory(tmp_path) as staging:
+            (staging / "file").write_text(content)
+            durable.replace_directory(staging, final)
+            assert [path.read_text() for path in staging.glob("file")] == ["one"] * (content == "two")
+        assert (final / "file").read_text() == content
+        assert stat.S_IMODE(final.stat().st_mode) == 0o755
+        assert os.listdir(tmp_path) == ["final"]
+
+
+@pytest.mark.parametrize("what", ["file", "link"])
+def test_nothing_but_a_directory_is_replaced(tmp_path: Path, what: str) -> None:
+    final = tmp_path / "final"
+    (tmp_path / "elsewhere").mkdir()
+    if what == "file":
+        final.write_text("mine")
+    else:
+        final.symlink_to(tmp_path / "elsewhere")
+    with durable.staging_directory(tmp_path) as staging, pytest.raises(LocalFault) as raised:
+        durable.replace_directory(staging, final)
+    assert raised.value.reason == "storage.exists"
+    assert sorted(os.listdir(tmp_path)) == ["elsewhere", "final"]

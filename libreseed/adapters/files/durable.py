@@ -29,6 +29,7 @@ __all__ = [
     "publish_directory",
     "publish_file",
     "remove_leftovers",
+    "replace_directory",
     "staging_directory",
     "sync_directory",
     "sync_file",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 STAGING_PREFIX = ".libreseed-staging-"
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of linux/fcntl.h and linux/fs.h
 _SYNC_THREADS = 8
 _SYNC_EACH = 1000  # files of a batch that are synced one by one
 
@@ -180,6 +182,39 @@ def publish_directory(staging: Path, final: Path, *, mode: int = 0o755) -> None:
             raise LocalFault("storage.exists", f"{final} exists already and is never replaced") from error
         raise
     sync_directory(final.parent)
+
+
+def replace_directory(staging: Path, final: Path, *, mode: int = 0o755) -> None:
+    """As :func:`publish_directory`, or in the place of the directory ``final``: one of the two is there at any moment.
+
+    What was there is in ``staging`` afterwards. Where the file system cannot exchange names there is a moment without.
+    """
+    if not final.is_dir() or final.is_symlink():
+        publish_directory(staging, final, mode=mode)
+        return
+    staging.chmod(mode)
+    sync_tree(staging)
+    if not _exchange(staging, final):
+        aside = staging.with_name(STAGING_PREFIX + secrets.token_hex(8))
+        final.rename(aside)
+        staging.rename(final)
+        aside.rename(staging)
+    sync_directory(final.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step (``renameat2``, Linux 3.15); False where that cannot be had."""
+    import ctypes
+
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        return False
+    if call(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP):
+        return False
+    raise OSError(code, os.strerror(code), str(other))
 
 
 def publish_file(staged: Path, final: Path, *, mode: int = 0o644) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import socket
@@ -167,6 +168,29 @@ def test_a_link_that_takes_a_documents_place_meanwhile_publishes_nothing(
     monkeypatch.setattr(shutil, "copyfile", copy_late)
     assert export(tmp_path / "www", tmp_path / "store") == 50
     assert tree(tmp_path / "www") == {}
+
+
+def test_a_release_that_is_exported_anew_is_there_at_any_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = big_release(tmp_path / "store", size=20_000)
+    assert export(tmp_path / "www", tmp_path / "store", "--no-parts") == 0
+    old.folder.rename(tmp_path / "old")
+    new = big_release(tmp_path / "store", size=30_000, seed=2)
+    places = [tmp_path / "www" / kind / "hello@1.0.0" for kind in ("seed", "packages")]
+    gaps: list[Path] = []
+    original = os.fsync
+
+    def watched(descriptor: int) -> None:
+        original(descriptor)
+        gaps.extend(place for place in places if not place.is_dir())
+
+    monkeypatch.setattr(os, "fsync", watched)
+    assert export(tmp_path / "www", tmp_path / "store") == 0
+    assert (places[0] / "hello@1.0.0.tgz").read_bytes() == new.tgz.read_bytes()
+    assert (places[1] / "minimal.json").read_bytes() == new.path(".minimal.json").read_bytes()
+    assert gaps == []
+    assert not [path for path in (tmp_path / "www").rglob(".*")]
 
 
 def test_what_is_damaged_is_healed_and_what_is_forged_is_refused(

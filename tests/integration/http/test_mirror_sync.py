@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,8 @@ from libreseed.keys.ed25519 import PrivateKey
 from services.mirror import cli
 from services.mirror.library import STATE_FOLDER
 from tests.mirror_daemon_support import big_release, mirror_process
-from tests.release_support import KEY
+from tests.release_support import KEY, TIMESTAMP
+from tests.release_support import make_release as make_files
 from tests.seeder_support import command, flip, loopback, make_release, running, until
 
 pytestmark = pytest.mark.integration
@@ -100,6 +103,52 @@ def test_another_release_under_a_held_name_is_refused(tmp_path: Path, capsys: py
     assert code == 20 and "mirror.other-release" in str(result["failed"])
     assert (result["ok"], result["reason"], result["exit"]) == (False, "mirror.other-release", 20)
     assert mine.tgz.read_bytes() == before
+
+
+def test_a_publisher_who_is_mirrored_does_not_displace_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sync of today may be told of other publishers than that of yesterday."""
+    stranger = PrivateKey(bytes(32))
+    make_files(tmp_path, key=stranger, timestamp=TIMESTAMP + 1000)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "hello@1.0.0").rename(tmp_path / "store/hello@1.0.0")
+    before = big_release(tmp_path / "mine", size=20_000).tgz.read_bytes()
+    with mirror_process(tmp_path / "store") as source:
+        until(lambda: ": whole" in source.text())
+        for more in ((), ("--max-package-bytes", "10000")):  # less than the one that is here
+            line = ("--from", source.url, "--publisher", str(stranger.public), *more)
+            code, result = sync(tmp_path / "mine", *line, capsys=capsys)
+            assert (code, result["reason"]) == (20, "mirror.other-release")
+            assert (tmp_path / "mine/hello@1.0.0/hello@1.0.0.tgz").read_bytes() == before
+
+
+def test_a_release_that_is_replaced_is_there_at_any_moment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the disk it takes seconds; a reader, or a kill, between two renames would find neither."""
+    mine = big_release(tmp_path / "mine", size=20_000)
+    (newer, _) = make_files(tmp_path, timestamp=TIMESTAMP + 1000)
+    (tmp_path / "store").mkdir()
+    newer.folder.rename(tmp_path / "store/hello@1.0.0")
+    gaps: list[str] = []
+    for name in ("fsync", "fdatasync", "mkdir"):
+        original = getattr(os, name)
+
+        def watched(*arguments: Any, original: Any = original, name: str = name, **options: Any) -> None:
+            original(*arguments, **options)
+            if not mine.tgz.exists():
+                gaps.append(name)
+
+        monkeypatch.setattr(os, name, watched)
+    with mirror_process(tmp_path / "store") as source:
+        until(lambda: ": whole" in source.text())
+        code, result = sync(tmp_path / "mine", "--from", source.url, "--any-publisher", capsys=capsys)
+    assert code == 0 and result["added"] == ["hello@1.0.0"]
+    assert mine.tgz.read_bytes() == (tmp_path / "store/hello@1.0.0/hello@1.0.0.tgz").read_bytes()
+    assert gaps == []
+    assert shown(tmp_path / "mine") == ["hello@1.0.0"]
+    assert list((tmp_path / "mine" / STATE_FOLDER / "sync").iterdir()) == []
 
 
 @pytest.mark.slow
