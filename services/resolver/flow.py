@@ -33,9 +33,10 @@ from libreseed.resolve.request import Request
 from libreseed.resolve.trust import TrustBasis, trusted_publishers, untrusted
 
 from .job import Job
+from .loading import Loading
 from .marking import at_step, directories, marked
 from .mirror_options import MirrorOptions
-from .network import DhtFactory, Network, default_dht, load_without_swarm
+from .network import DhtFactory, Network, default_dht
 from .outcome import Outcome, Steps
 from .proofs import (
     ProofOptions,
@@ -238,7 +239,8 @@ class _Run:
         return there
 
     async def _fetch_and_install(self, nursery: trio.Nursery, mirrors: MirrorAccess | None) -> Outcome:
-        network = self._open_network(nursery)
+        loading = Loading(nursery)
+        network = self._open_network(nursery, loading)
         with at_step(2):
             record = await self._find(network, mirrors)
         self._accept(record)
@@ -247,8 +249,8 @@ class _Run:
         job = self._job(await trio.to_thread.run_sync(self.store.workspace, self.release, minimal.torrent))
         entered = None
         if network is not None and mirrors is None and job.space.fresh:
-            entered = await self._enter(job, network, nursery)
-        await (network.loaded() if network is not None else load_without_swarm(nursery))
+            entered = await self._enter(job, network, nursery, loading)
+        await loading.content()
         from libreseed.adapters.resolving.early_extraction import early_extraction
 
         from .content import obtain_online
@@ -271,21 +273,25 @@ class _Run:
         async with opened as mirrors:
             yield mirrors
 
-    def _open_network(self, nursery: trio.Nursery) -> Network | None:
+    def _open_network(self, nursery: trio.Nursery, loading: Loading) -> Network | None:
         """DHT and swarm, unless mirrors are named and neither a DHT node nor a peer is."""
         options = self.options
         if options.mirrors.urls and not options.bootstrap and not options.peers:
+            loading.begin()
             return None
-        mixed = bool(options.mirrors.urls)
-        return Network(nursery, options.make_dht, options.bootstrap, options.listen, self.store.root, mixed=mixed)
+        mixed, root = bool(options.mirrors.urls), self.store.root
+        bootstrap, listen, then = options.bootstrap, options.listen, loading.begin
+        return Network(nursery, options.make_dht, bootstrap, listen, root, on_session=then, mixed=mixed)
 
-    async def _enter(self, job: Job, network: Network, nursery: trio.Nursery) -> tuple[Swarm, TorrentInfo]:
+    async def _enter(
+        self, job: Job, network: Network, nursery: trio.Nursery, loading: Loading
+    ) -> tuple[Swarm, TorrentInfo]:
         """Begin with nothing, from the swarm alone: bytes flow before what judges them is even loaded."""
         from .swarm import Swarm
 
         await trio.to_thread.run_sync(job.space.record.write_bytes, job.resolution.minimal.data)
         swarm = await Swarm.enter(job, network, nursery, self.options.peers)
-        network.load()
+        loading.hurry()
         return swarm, await swarm.open(job)
 
     async def _find(self, network: Network | None, mirrors: MirrorAccess | None) -> FoundRecord:
