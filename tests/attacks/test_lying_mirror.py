@@ -249,6 +249,38 @@ async def test_a_whole_file_that_is_too_large_is_not_read(
         assert outcome.sources["received"]["total"] < 1.2 * sample.minimal.size
 
 
+@on_content
+async def whole_file_slowly(mirror: FakeMirror, asked: Asked, stream: trio.SocketStream) -> bool:
+    """200 and the file, for longer than a mirror may be silent, and never silent."""
+    body = mirror.files[asked.path]
+    await stream.send_all(b"HTTP/1.1 200 X\r\nContent-Length: %d\r\n\r\n" % len(body))
+    for at in range(0, len(body), CHUNK_BYTES):
+        await stream.send_all(body[at : at + CHUNK_BYTES])
+        mirror.sent += CHUNK_BYTES
+        await trio.sleep(0.03)
+    return True
+
+
+async def test_a_whole_file_may_take_as_long_as_it_keeps_coming(tmp_path: Path, sample: Sample) -> None:
+    async with stage(tmp_path, sample) as it:
+        slow = await start(it.nursery, files_of(sample), whole_file_slowly)
+        outcome = await resolve(it, slow)
+        assert_installed(sample, outcome.path)
+        assert [asked.path for asked in slow.asked].count(tgz_path(sample)) == 1
+
+
+async def test_whole_files_on_their_way_count_as_memory(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MIRROR_WHOLES_BYTES", sample.minimal.size)
+    async with stage(tmp_path, sample) as it:
+        slow = [await start(it.nursery, files_of(sample), whole_file_slowly) for _ in range(5)]
+        outcome = await resolve(it, *slow)
+        assert_installed(sample, outcome.path)
+        assert sorted(mirror.sent // sample.minimal.size for mirror in slow)[:-1] == [0] * 4
+        assert outcome.sources["received"]["total"] < 1.2 * sample.minimal.size
+
+
 async def test_dripping_bytes_hold_nobody_up(tmp_path: Path, sample: Sample) -> None:
     async with stage(tmp_path, sample) as it:
         slow = await start(it.nursery, files_of(sample), dripping)

@@ -12,7 +12,7 @@ import contextlib
 import select
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
@@ -100,8 +100,11 @@ class Link:
             fields.append(("range", f"bytes={span[0]}-{span[1] - 1}"))
         return await self._exchange(b"GET", target.encode("ascii"), fields)
 
-    async def whole(self, most: int) -> bytes:
-        """The body of the last answer; raises ``http.too-large`` before it has more than ``most`` bytes."""
+    async def whole(self, most: int, on_chunk: Callable[[], None] | None = None) -> bytes:
+        """The body of the last answer; raises ``http.too-large`` before it has more than ``most`` bytes.
+
+        ``on_chunk`` is called whenever the bytes of one more chunk have come.
+        """
         body, memory = bytearray(), memoryview(bytearray(_BODY_PORTION))
         while self.length is None or self.left:
             try:
@@ -111,9 +114,12 @@ class Link:
             if count is None:
                 await self._readable()
                 continue
+            before = len(body)
             body += memory[:count]
             if len(body) > most:
                 raise TransportFault("http.too-large", f"{self.name} sends more than the {most} bytes asked for")
+            if on_chunk is not None and before // limits.CHUNK_BYTES != len(body) // limits.CHUNK_BYTES:
+                on_chunk()
         return bytes(body)
 
     # --- a body, in any thread ---------------------------------------------------------------------------------------

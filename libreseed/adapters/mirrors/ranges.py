@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -50,6 +50,7 @@ class Ranges:
             self._tls = self._trusting()  # a bad file is said at once
         self._idle: dict[str, list[Link]] = {}
         self._whole: dict[str, bytes] = {}  # files of servers that give no ranges
+        self._coming = 0  # bytes of those that are on their way
         self._led: dict[str, tuple[WebUrl, str | None]] = {}  # where a URL led in the end, and the address there
 
     def close(self) -> None:
@@ -60,8 +61,13 @@ class Ranges:
         self._idle.clear()
 
     @asynccontextmanager
-    async def open(self, url: str, start: int, stop: int, *, size: int) -> AsyncIterator[Link | WholeBody]:
-        """The bytes ``start`` up to, without, ``stop`` of a file of ``size``: read them from the link, all of them."""
+    async def open(
+        self, url: str, start: int, stop: int, *, size: int, on_chunk: Callable[[], None] | None = None
+    ) -> AsyncIterator[Link | WholeBody]:
+        """The bytes ``start`` up to, without, ``stop`` of a file of ``size``: read them from the link, all of them.
+
+        While a file comes whole instead, ``on_chunk`` hears of each chunk of it.
+        """
         fetched = 0
         if url not in self._whole:
             async with self._answered(url, (start, stop)) as (link, target, status, headers):
@@ -70,7 +76,11 @@ class Ranges:
                     yield link
                     return
                 _refuse_encoded(target, headers)
-                self._whole[url] = await link.whole(size)
+                self._coming += size
+                try:
+                    self._whole[url] = await link.whole(size, on_chunk)
+                finally:
+                    self._coming -= size
                 fetched = size
         yield WholeBody(url, memoryview(self._whole[url])[start:stop], fetched)
 
@@ -81,7 +91,7 @@ class Ranges:
 
     def _keeps(self, size: int) -> bool:
         """Whether one more file of ``size`` bytes may be held in memory."""
-        kept = sum(map(len, self._whole.values()))
+        kept = sum(map(len, self._whole.values())) + self._coming
         return size <= limits.MIRROR_WHOLE_BYTES and kept + size <= limits.MIRROR_WHOLES_BYTES
 
     async def get(self, url: str, *, most: int) -> bytes:

@@ -88,7 +88,8 @@ class MirrorSource:
         start, stop = _span(work.store, ask)
         try:
             with work.carrying(ask, self._silence_s) as carry:
-                async with self._ranges.open(urls[0], start, stop, size=work.size(ask.kind)) as link:
+                opened = self._ranges.open(urls[0], start, stop, size=work.size(ask.kind), on_chunk=carry.postpone)
+                async with opened as link:
                     if ask.sample:
                         await self._compare(work, ask, link, start, stop - start)
                     else:
@@ -189,6 +190,11 @@ class _Carry:
         self.ask = ask
         self.scope = trio.CancelScope(deadline=trio.current_time() + silence_s)
         self.stopped = False
+        self._silence_s = silence_s
+
+    def postpone(self) -> None:
+        """A chunk has come: the time for the next one begins."""
+        self.scope.deadline = trio.current_time() + self._silence_s
 
     def stop(self) -> None:
         """It is not worth reading on, or somebody else does it."""
