@@ -24,6 +24,7 @@ from libreseed.errors import LocalFault
 __all__ = [
     "STAGING_PREFIX",
     "DurableBatch",
+    "begin_writing",
     "durable_create",
     "durable_write",
     "publish_directory",
@@ -261,6 +262,12 @@ def _remove_tree(root: Path) -> None:
             if not inner.is_symlink():
                 inner.chmod(0o700)
     shutil.rmtree(root)
+
+
+def begin_writing(descriptor: int) -> None:
+    """Let the system begin to write what is in an open file, so that a later sync finds it written."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # Linux writes what it may not forget yet
 
 
 def sync_file(path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from blake3 import blake3
 
 from libreseed.adapters.files.confine import ConfinedDirectory
+from libreseed.adapters.files.durable import begin_writing
 from libreseed.adapters.packing.archive_pipe import ArchivePipe, Source
 from libreseed.errors import ContentRejected
 from libreseed.ids import Blake3Digest, Sha256Digest
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 _READ_BYTES = 2**20
+_LARGE_BYTES = 2**20  # small files are better left to the file system, which lays many of them down in one go
 Progress = Callable[[int], None]
 
 
@@ -167,6 +169,8 @@ class _Judge:
             self._check.take_file(entry.path, Sha256Digest(self._sha256.digest()), Blake3Digest(self._blake3.digest()))
         if self._file >= 0:
             os.fchmod(self._file, entry.mode)
+            if entry.size >= _LARGE_BYTES:
+                begin_writing(self._file)  # or whoever syncs the tree waits for all of it at the end
         self._close()
 
     def _create(self, path: str) -> None:
