@@ -33,6 +33,9 @@ COMMANDS = {
     )
 }
 DOCUMENTS = (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")))
+_COMMAND = re.compile(  # after a prompt, a time of cron's, or as what a variable is set to; with variables of its own
+    r"(?:\$ )?(?:[*/0-9]+ ){0,5}(?:[A-Z]+=\$\()?((?:[A-Z_]+=\S* )?libreseed(?:-[a-z]+)? .*)"
+)
 BY_ITSELF = "libreseed install"  # the resolver takes the place of that process, and its --help is the one shown
 
 
@@ -83,9 +86,7 @@ def test_every_example_is_accepted(prog: str) -> None:
 def _command_lines(document: Path) -> Iterator[str]:
     for block in re.findall(r"```(?:console|sh|text)?\n(.*?)```", document.read_text("utf-8"), re.DOTALL):
         for line in _lines(block):
-            if found := re.match(
-                r"(?:\$ )?(?:[*/0-9]+ ){0,5}((?:[A-Z_]+=\S* )?libreseed(?:-[a-z]+)? .*)", line.strip()
-            ):
+            if found := _COMMAND.match(line.strip()):
                 yield found[1]
 
 
