@@ -266,9 +266,13 @@ def test_nginx_serves_an_export_to_curl(exported: tuple[ReleaseFiles, Path], tmp
         }.items():
             assert f"content-type: {media_type}" in curl(*trust, "--head", name).decode().lower()
         (packages / ".staging").write_text("hidden")
-        for path in ("/packages/other@1.0.0", "/packages/hello@1.0.0/.staging", "/packages/hello@1.0.0/parts/300"):
+        absent = ("/packages/other@1.0.0", "/packages/hello@1.0.0/.staging", "/packages/hello@1.0.0/parts/300")
+        refused = dict.fromkeys((*absent, "/packages/hello@1.0.0/parts/7?component=2"), b"404")
+        for component in ("256", "300", "01", "+1", "%31", "x", "1/../0"):  # not another one's part
+            refused[f"/packages/hello@1.0.0/parts/7?component={component}"] = b"400"
+        for path, expected in refused.items():
             status = curl(*trust, "--no-fail", "-o", str(tmp_path / "answer"), "-w", "%{http_code}", url + path)
-            assert status == b"404", path
+            assert status == expected, path
         options = curl(*trust, "-X", "OPTIONS", "-i", base).decode().lower()
         assert " 204" in options.splitlines()[0] and "access-control-allow-headers" in options
 
