@@ -46,6 +46,8 @@ def build(arguments: argparse.Namespace) -> Report:
     with Progress(quiet=arguments.quiet) as progress:
         tree = collect_tree(root, progress, allow_git=arguments.allow_git, allow_secrets=arguments.allow_secrets)
         _refuse_own_output(tree, out)
+        if not tree.files:
+            progress.note(f"{root} holds no file: the package is empty")
         for folder in tree.empty_folders:
             progress.note(f"{folder}/ is empty and left out: a package holds files only")
         with ExitStack() as stack:

@@ -113,7 +113,7 @@ def _add_verify(commands: _Commands[CommandParser]) -> CommandParser:
         "Without a minimal manifest only the archive is checked. Whom to trust is not decided here.",
         examples="  libreseed-packager verify releases/hello@1.0.0/hello@1.0.0.tgz --json",
     )
-    parser.add_argument("file", metavar="FILE.tgz", help="the archive of the release")
+    parser.add_argument("file", metavar="FILE.tgz", help="the archive of the release, or its folder NAME@VERSION")
     parser.add_argument("--minimal", metavar="M", help="the minimal manifest, when it does not lie beside FILE.tgz")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
     parser.set_defaults(command=_verify)

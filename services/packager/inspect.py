@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -42,8 +43,15 @@ def inspect(arguments: argparse.Namespace) -> Report:
     lines = [f"kind: {view.kind}"]
     for name, value in view.says.items():
         mark = f"   [not verified: {view.unverified[name]}]" if name in view.unverified else ""
-        lines.append(f"{name}: {value}{mark}")
+        lines.append(f"{name}: {_shown(value)}{mark}")
     return Report("\n".join(lines), {"kind": view.kind, "says": view.says, "unverified": view.unverified})
+
+
+def _shown(value: object) -> str:
+    """As text for a person: a list of plain values with commas, what has members as JSON."""
+    if isinstance(value, (list, tuple)) and not any(isinstance(item, (dict, list, tuple)) for item in value):
+        return ", ".join(map(str, value))
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list, tuple)) else str(value)
 
 
 def _public_key(text: str) -> PublicKey:

@@ -17,13 +17,22 @@ __all__ = ["verify"]
 def verify(arguments: argparse.Namespace) -> Report:
     """Verify FILE.tgz and what lies beside it; raises UsageFault, NotFound, RecordRejected or ContentRejected."""
     path = Path(arguments.file)
-    if path.exists() and path.suffix != ".tgz":
+    if path.is_dir():
+        path = _archive_in(path)
+    elif path.exists() and path.suffix != ".tgz":
         raise UsageFault("usage", f"{path} does not end with .tgz: name the archive of the release")
     files = ReleaseFiles.beside(path)
     minimal = None if arguments.minimal is None else Path(arguments.minimal)
     with Progress(quiet=arguments.quiet) as progress:
         verified = verify_release(files, minimal=minimal, threads=default_threads(), watcher=progress)
     return Report(_text(verified), _data(verified))
+
+
+def _archive_in(folder: Path) -> Path:
+    tgz = folder / f"{folder.absolute().name}.tgz"
+    if not tgz.exists():
+        raise UsageFault("usage", f"{folder} is no release folder: it has no {tgz.name}")
+    return tgz
 
 
 def _data(verified: VerifiedRelease) -> dict[str, object]:

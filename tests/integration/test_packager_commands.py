@@ -92,6 +92,42 @@ def test_the_report_for_people(place: Path, capsys: pytest.CaptureFixture[str]) 
     assert "verified   .tgz .chunks .parity .torrent .minimal.json .dht.json" in capsys.readouterr().out
 
 
+def test_verify_takes_the_release_folder_too(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the seeder's ``add`` does."""
+    assert _build(place, "--quiet") == 0
+    monkeypatch.chdir(place / "out" / "hello@1.0.0")
+    for folder in (place / "out" / "hello@1.0.0", "."):
+        capsys.readouterr()
+        assert main(["verify", str(folder), "--json"]) == 0
+        assert _json(capsys)["complete"]
+    Path("hello@1.0.0.tgz").unlink()
+    assert main(["verify", ".", "--json"]) == 2
+    assert "hello@1.0.0.tgz" in _json(capsys)["message"]
+
+
+def test_a_tree_without_a_file_is_noted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A checkout that failed would be published as a release of nothing."""
+    (place / "nothing").mkdir()
+    assert _build(place, tree="nothing") == 0
+    assert "nothing holds no file: the package is empty" in capsys.readouterr().err
+
+
+def test_what_inspect_shows_is_text_and_not_pythons_own(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _build(place, "--quiet", "--dependency", "left-pad=^1.2.0") == 0
+    folder = place / "out" / "hello@1.0.0"
+    capsys.readouterr()
+    assert main(["inspect", str(folder / "hello@1.0.0.tgz")]) == 0
+    assert 'dependencies: {"left-pad": "^1.2.0"}' in capsys.readouterr().out
+    index = ["index", "hello", "--key", str(place / "key"), "--out", str(place)]
+    assert main([*index, str(folder / "hello@1.0.0.minimal.json")]) == 0
+    public = json.loads((folder / "hello@1.0.0.minimal.json").read_bytes())["pubkey"]
+    capsys.readouterr()
+    assert main(["inspect", str(place / "hello.index.dht.json"), "--publisher", public]) == 0
+    assert "versions: 1.0.0\n" in capsys.readouterr().out
+
+
 def test_quiet_says_nothing_on_stderr(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _build(place, "--quiet") == 0
     assert capsys.readouterr().err == ""
