@@ -11,7 +11,9 @@ Everything blocks, in bounded memory; trio code calls it in a worker thread. Sec
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,11 +208,14 @@ def _runs(flags: bytearray) -> Iterator[range]:
 
 @contextlib.contextmanager
 def _opened(path: Path | None, *, write: bool = False) -> Iterator[int]:
-    """A descriptor of ``path``, made if it is missing and to be written; -1 where there is nothing to read."""
+    """A descriptor of ``path``, made if it is missing and to be written; -1 where there is no file to read.
+
+    Nothing is waited for: what stands there may be a pipe.
+    """
     if path is None:
         yield -1
         return
-    flags = os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_RDWR | os.O_CREAT if write else os.O_RDONLY)
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_RDWR | os.O_CREAT if write else os.O_RDONLY)
     try:
         descriptor = os.open(path, flags, 0o644)
     except FileNotFoundError:
@@ -219,7 +224,12 @@ def _opened(path: Path | None, *, write: bool = False) -> Iterator[int]:
         yield -1
         return
     try:
-        yield descriptor
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            yield descriptor
+        elif write:
+            raise FileExistsError(errno.EEXIST, "something else stands in the place of this file", str(path))
+        else:
+            yield -1
     finally:
         os.close(descriptor)
 

@@ -6,7 +6,10 @@ durably. Everything here blocks. docs/operations.md, "What is checked, and when"
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,7 +68,10 @@ def largest_map(size: int) -> int:
 
 
 def _portions(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # never waits for a pipe
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FileNotFoundError(errno.ENOENT, "not a regular file", str(path))
         while portion := file.read(_PORTION):
             yield portion
 

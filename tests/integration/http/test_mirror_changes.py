@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 import pytest
+import trio
 
 from libreseed import limits
 from libreseed.adapters.http.client import HttpAnswer, HttpClient
@@ -141,3 +142,20 @@ async def test_no_answer_says_where_the_store_is(tmp_path: Path) -> None:
         for path in (f"{R}/chunks", f"{R}/parts/0"):
             answer = await _get(client, site, path)
             assert answer.status in (200, 404, 503) and str(tmp_path) not in answer.body.decode("latin-1")
+
+
+@pytest.mark.parametrize("suffix", [".tgz", ".tgz without .chunks", ".parity", ".chunks", ".minimal.json", ".torrent"])
+async def test_a_pipe_in_the_place_of_a_file_holds_nobody_up(tmp_path: Path, suffix: str) -> None:
+    """As many as there are judges, and more."""
+    for number in range(3):
+        files = big_release(tmp_path / "store", f"bad{number}@1.0.0", size=20_000)
+        pipe = files.path(suffix.partition(" ")[0])
+        pipe.unlink()
+        os.mkfifo(pipe)
+        if "without" in suffix:
+            files.path(".chunks").unlink()
+    big_release(tmp_path / "store", size=20_000)
+    async with mirror(tmp_path / "store") as site, HttpClient() as client:
+        with trio.fail_after(20):
+            (await _get(client, site, R)).require(200)
+            await site.settled()
