@@ -13,8 +13,13 @@ _SEE_POLICY = "Ask the publisher which key is theirs, and correct the policy onl
 ROWS: tuple[Reason, ...] = (
     *rows(
         Exit.SILEXIUM_REJECTED,
-        _ASK_LOG,
+        "Name the log itself or a copy that shows how it has grown (--silexium URL or DIR); ask its operator if it "
+        "persists.",
         "silexium.consistency",
+    ),
+    *rows(
+        Exit.SILEXIUM_REJECTED,
+        _ASK_LOG,
         "silexium.entry",
         "silexium.head",
         "silexium.head-signature",

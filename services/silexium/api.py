@@ -220,7 +220,8 @@ async def _refusal(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     """Starlette's own refusals, in the same form."""
     fault: HTTPException = error  # type: ignore[assignment]  # registered for status codes
-    return _problem(fault.status_code, _REASONS[fault.status_code], headers=dict(fault.headers or {}))
+    detail = "no such path: see /openapi.json" if fault.status_code == 404 else ""
+    return _problem(fault.status_code, _REASONS[fault.status_code], detail, headers=dict(fault.headers or {}))
 
 
 def _wants_cbor(request: Request) -> bool:

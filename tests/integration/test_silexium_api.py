@@ -318,6 +318,12 @@ async def test_other_paths_are_not_found(stocked: Shop, path: str) -> None:
         problem(await it.get(path, 404))
 
 
+async def test_who_opens_the_servers_address_is_told_where_its_paths_are(stocked: Shop) -> None:
+    async with client(stocked) as it:
+        told = problem(await it.get("/", 404))
+    assert (told["reason"], told["detail"]) == ("http.not-found", "no such path: see /openapi.json")
+
+
 # --- hostile requests ------------------------------------------------------------------------------------------------
 
 

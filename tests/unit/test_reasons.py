@@ -49,6 +49,7 @@ def test_every_code_that_the_source_raises_is_declared() -> None:
     [
         ("silexium.unlogged", "name and version"),  # a slip of the keyboard is likelier than a log that lags
         ("http.certificate", "--ca-file"),
+        ("silexium.consistency", "--silexium URL or DIR"),  # without a network nobody else can be asked
         ("tree.symlink", ".libreseedignore"),
         ("storage.occupied", "--store"),
         ("index.name", "one name"),
