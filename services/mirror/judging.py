@@ -36,7 +36,7 @@ from libreseed.torrent.metainfo import parse_metainfo
 
 from .copies import Component, Copy, CopyNote, stamps_of
 
-__all__ = ["Rules", "judge", "read_chunk_map", "recall"]
+__all__ = ["Rules", "judge", "read_chunk_map", "read_minimal", "recall"]
 
 _LOG = logging.getLogger("libreseed.mirror")
 _LARGE = (".tgz", ".parity")
@@ -54,7 +54,7 @@ class Rules:
 
 def recall(files: ReleaseFiles, note: CopyNote | None, rules: Rules, now_ms: int) -> Copy | None:
     """The copy as the note says, if no file has changed since; None: it must be judged. Raises as :func:`judge`."""
-    minimal = _read_minimal(files, rules, now_ms)
+    minimal = read_minimal(files, rules, now_ms)
     if note is None or note.minimal != minimal.data or dict(note.stamps) != stamps_of(files):
         return None
     return Copy(files, minimal, note)
@@ -67,7 +67,7 @@ def judge(files: ReleaseFiles, note: CopyNote | None, rules: Rules, now_ms: int,
     soon after ``cancelled`` is set.
     """
     first = stamps_of(files)
-    minimal = _read_minimal(files, rules, now_ms)
+    minimal = read_minimal(files, rules, now_ms)
     known = note if note is not None and note.minimal == minimal.data else None
     chunk_map = _obtain_chunk_map(files, minimal)
     stamps, verified, healed = _heal(files, chunk_map, cancelled)
@@ -105,7 +105,8 @@ def read_chunk_map(files: ReleaseFiles, minimal: MinimalManifest) -> ChunkMap:
     return chunk_map
 
 
-def _read_minimal(files: ReleaseFiles, rules: Rules, now_ms: int) -> MinimalManifest:
+def read_minimal(files: ReleaseFiles, rules: Rules, now_ms: int) -> MinimalManifest:
+    """The minimal manifest, if it is sound and one that ``rules`` take in; raises as :func:`judge`."""
     minimal = parse_minimal(read_bounded(files.path(_MINIMAL), limits.MINIMAL_BYTES))
     if minimal.release != files.named_release:
         message = f"the folder is of {files.stem}, the manifest says {minimal.release}"

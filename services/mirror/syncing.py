@@ -8,6 +8,7 @@ A release that fails does not keep the others out. docs/specification/mirror.md,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import threading
@@ -37,7 +38,7 @@ from libreseed.resolve.mirror_records import read_record
 from libreseed.silexium.bundle import parse_bundle
 
 from .copies import read_note, write_note
-from .judging import Rules, judge, read_chunk_map, recall
+from .judging import Rules, judge, read_chunk_map, read_minimal, recall
 from .library import STATE_FOLDER
 from .pulling import Sources, pull_content, small_document, trusted_resolution
 from .swarm import record_file
@@ -150,16 +151,18 @@ class Syncer:
         files = ReleaseFiles.of_release(self._store / str(minimal.release), minimal.release)
         if not files.folder.exists():
             return False
-        note = read_note(self._note(minimal.release))
         rules = Rules()  # it is here already, whoever's releases are pulled today
         try:
-            copy = recall(files, note, rules, now_ms) or judge(files, note, rules, now_ms, threading.Event())
+            held = read_minimal(files, rules, now_ms)
         except LibreSeedError:
-            return False  # it can be replaced: nobody is shown it
-        if copy.minimal.data == minimal.data:
-            return copy.whole
-        if copy.minimal.pubkey != minimal.pubkey or copy.minimal.timestamp >= minimal.timestamp:
-            raise RecordRejected("mirror.other-release", f"another {minimal.release} is held here")
+            return False  # it is nobody's
+        if held.data != minimal.data:  # whatever became of its content
+            if held.pubkey != minimal.pubkey or held.timestamp >= minimal.timestamp:
+                raise RecordRejected("mirror.other-release", f"another {minimal.release} is held here")
+            return False
+        with contextlib.suppress(LibreSeedError):  # nobody is shown it
+            note = read_note(self._note(minimal.release))
+            return (recall(files, note, rules, now_ms) or judge(files, note, rules, now_ms, threading.Event())).whole
         return False
 
     def _workspace(self, minimal: MinimalManifest) -> Workspace:

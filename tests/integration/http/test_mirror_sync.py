@@ -105,15 +105,20 @@ def test_another_release_under_a_held_name_is_refused(tmp_path: Path, capsys: py
     assert mine.tgz.read_bytes() == before
 
 
+@pytest.mark.parametrize("broken", [False, True])
 def test_a_publisher_who_is_mirrored_does_not_displace_another(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], broken: bool
 ) -> None:
-    """The sync of today may be told of other publishers than that of yesterday."""
+    """The sync of today may be told of other publishers than that of yesterday, and rot gives nobody a right."""
     stranger = PrivateKey(bytes(32))
     make_files(tmp_path, key=stranger, timestamp=TIMESTAMP + 1000)
     (tmp_path / "store").mkdir()
     (tmp_path / "hello@1.0.0").rename(tmp_path / "store/hello@1.0.0")
-    before = big_release(tmp_path / "mine", size=20_000).tgz.read_bytes()
+    mine = big_release(tmp_path / "mine", size=20_000)
+    if broken:  # nothing of it can be judged
+        mine.path(".chunks").write_bytes(b"")
+        mine.path(".parity").unlink()
+    before = mine.tgz.read_bytes()
     with mirror_process(tmp_path / "store") as source:
         until(lambda: ": whole" in source.text())
         for more in ((), ("--max-package-bytes", "10000")):  # less than the one that is here
