@@ -91,10 +91,17 @@ def _table(value: object) -> Mapping[str, object]:
     return value
 
 
+def _closed(table: Mapping[str, object], rule: str, *members: str) -> None:
+    """Neither less nor more; more is often a setting of its own, which TOML gives to the table above it."""
+    if strange := sorted(table.keys() - set(members)):
+        raise ValueError(f"{rule}; {strange[0]!r:.80} belongs above the first table if it is a setting")
+    if len(table) < len(members):
+        raise ValueError(rule)
+
+
 def _authority(value: object) -> Authority:
     table = _table(value)
-    if set(table) != {"name", "url"}:
-        raise ValueError("an authority has a name and a url")
+    _closed(table, "an authority has a name and a url", "name", "url")
     return Authority(text(table["name"]), text(table["url"]))
 
 
@@ -118,8 +125,7 @@ def _calendar(value: object) -> Calendar:
 
 def _witness(value: object) -> WitnessPlace:
     table = _table(value)
-    if set(table) != {"name", "key", "url"}:
-        raise ValueError("a witness has a name, a key and a url")
+    _closed(table, "a witness has a name, a key and a url", "name", "key", "url")
     return WitnessPlace(text(table["name"]), text(table["key"]), text(table["url"]))
 
 

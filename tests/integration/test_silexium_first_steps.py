@@ -34,6 +34,17 @@ def test_a_server_without_authorities_says_where_they_are_named(tmp_path: Path) 
         assert "--embedded" in told["message"]
 
 
+@pytest.mark.parametrize("table", ['[[witnesses]]\nname = "w"\nkey = "k"', '[[authorities]]\nname = "one"'])
+def test_a_setting_below_a_table_is_named_as_what_does_not_belong_there(tmp_path: Path, table: str) -> None:
+    """TOML gives it to the table above it."""
+    run("init", tmp_path / "log", "--origin", "log.test/b3")
+    with (tmp_path / "log" / "silexium.toml").open("a") as file:
+        file.write(f'\n{table}\nurl = "https://example.org"\ncosigned = 1\n')
+    told = run("log", "head", "--config", tmp_path / "log", code=3)
+    assert "cosigned" in told["message"]
+    assert "above the first table" in told["message"]
+
+
 def test_an_origin_with_a_space_is_called_a_log_s_name(tmp_path: Path) -> None:
     told = run("init", tmp_path / "log", "--origin", "my log", code=2)
     assert "'my log'" in told["message"]
