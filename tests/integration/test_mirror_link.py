@@ -95,3 +95,11 @@ async def test_what_came_over_tls_before_the_end_is_given_before_the_fault(tmp_p
                 await trio.to_thread.run_sync(_read, link, 2**20, portions.append)
     assert raised.value.reason == "http.cut-off"
     assert b"".join(portions) == BODY[:120_000]
+
+
+async def test_a_document_ends_where_its_length_says(tmp_path: Path) -> None:
+    """Also when the server goes on, and what follows comes in one portion with the rest of it."""
+    with trio.fail_after(30):
+        async with _asked(tmp_path, BODY + b"x" * 50_000, cleanly=True) as link:
+            assert await link.whole(10**6) == BODY
+            assert link.left == 0

@@ -108,7 +108,7 @@ class Link:
         body, memory = bytearray(), memoryview(bytearray(_BODY_PORTION))
         while self.length is None or self.left:
             try:
-                count = self.receive_now(memory)
+                count = self.receive_now(memory if self.length is None else memory[: self.left])
             except EndOfBody:
                 return bytes(body)
             if count is None:
