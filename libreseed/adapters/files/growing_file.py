@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from libreseed.ids import Sha256Digest
 
 __all__ = ["GrowingFile", "Stopped"]
 
@@ -24,6 +27,7 @@ class GrowingFile:
         self._path = path
         self._size = size
         self._at = 0
+        self._hash = hashlib.sha256()
         self._changed = threading.Condition()  # guards the two below
         self._end = 0
         self._stopped = False
@@ -56,4 +60,9 @@ class GrowingFile:
             size = min(size, self._end - self._at)
         data: bytes = self._file.read(size)
         self._at += len(data)
+        self._hash.update(data)
         return data
+
+    def sha256(self) -> Sha256Digest:
+        """Of the bytes that were given so far. Ask when nobody reads."""
+        return Sha256Digest(self._hash.digest())

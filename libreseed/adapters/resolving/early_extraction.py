@@ -114,10 +114,13 @@ class EarlyExtraction:
             root = self.staging.enter_context(staging_directory(self._parent))
             with self._file:
                 report = extract_archive(self._file, self._minimal, root, progress=self._advance)
+            if self._file.sha256() == self._minimal.infohash:  # not the disk's, which may have been others meanwhile
+                self._extracted = Extracted(root, report)
         except (LibreSeedError, OSError, Stopped):
-            self.staging.close()  # what it was shows when the whole is judged
-        else:
-            self._extracted = Extracted(root, report)
+            pass  # what it was shows when the whole is judged
+        finally:
+            if self._extracted is None:
+                self.staging.close()
 
     def _advance(self, count: int) -> None:
         trio.from_thread.check_cancelled()
