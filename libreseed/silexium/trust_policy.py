@@ -165,7 +165,8 @@ def _certificate(value: object) -> bytes:
     try:
         return x509.load_pem_x509_certificate(_text(value).encode()).public_bytes(Encoding.DER)
     except (ValueError, x509.InvalidVersion) as error:
-        raise _bad(f"not a PEM certificate: {error}") from error
+        reason = str(error).partition(" See https://")[0]  # the library's message ends with an address of its own
+        raise _bad(f"not a PEM certificate: {reason}") from error
 
 
 def _parse_pin(value: object) -> tuple[int, bytes]:

@@ -66,10 +66,12 @@ class Office:
     @cached_property
     def time_policy(self) -> TimePolicy:
         """Whose time stamps count."""
+        table = self.time_table
         try:
-            return parse_time_policy(self.time_table)
-        except Malformed as error:
-            raise UsageFault("config.policy", f"time: {error.message}") from error
+            return parse_time_policy(table)
+        except (Malformed, UsageFault) as error:
+            where = f" in {self.site.config}" if self.site.config is not None else ""
+            raise UsageFault("config.policy", f"[time]{where}: {error.message}") from error
 
     def policy(self) -> SilexiumPolicy:
         """What this server takes releases by, with the keys as they are trusted now."""

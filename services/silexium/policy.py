@@ -39,6 +39,7 @@ def _policy(arguments: argparse.Namespace) -> Report:
     from .office import open_office
 
     with open_office(load_site(arguments)) as office:
+        office.policy()  # what clients would refuse is not handed to them
         table = policy_table(office)
     return Report(policy_toml(table, arguments.prefix), {"policy": table})
 

@@ -34,6 +34,24 @@ def test_a_server_without_authorities_says_where_they_are_named(tmp_path: Path) 
         assert "--embedded" in told["message"]
 
 
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ('network = "mainet"\ntsas = []', "mainet"),
+        ('tsas = [{ name = "one", root = "-----BEGIN CERTIFICATE-----..." }]', "PEM"),
+    ],
+)
+def test_no_policy_is_printed_that_clients_would_refuse(tmp_path: Path, line: str, named: str) -> None:
+    run("init", tmp_path / "log", "--origin", "log.test/b3")
+    with (tmp_path / "log" / "silexium.toml").open("a") as file:
+        file.write(f"\n[time]\n{line}\n")
+    told = run("policy", "--config", tmp_path / "log", code=3)
+    assert told["reason"] == "config.policy"
+    assert named in told["message"]
+    assert str(tmp_path / "log" / "silexium.toml") in told["message"]
+    assert "cryptography.io" not in told["message"]
+
+
 @pytest.mark.parametrize("table", ['[[witnesses]]\nname = "w"\nkey = "k"', '[[authorities]]\nname = "one"'])
 def test_a_setting_below_a_table_is_named_as_what_does_not_belong_there(tmp_path: Path, table: str) -> None:
     """TOML gives it to the table above it."""
