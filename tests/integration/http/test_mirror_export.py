@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import socket
 import subprocess
+import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,6 +194,52 @@ def test_a_release_that_is_exported_anew_is_there_at_any_moment(
     assert (places[1] / "minimal.json").read_bytes() == new.path(".minimal.json").read_bytes()
     assert gaps == []
     assert not [path for path in (tmp_path / "www").rglob(".*")]
+
+
+@pytest.mark.slow
+def test_an_export_that_is_killed_shows_whole_releases_only(tmp_path: Path) -> None:
+    """Each time soon after something came, over the remains of the last time: what a server may show is never half."""
+    store, root, draw = tmp_path / "store", tmp_path / "www", random.Random(7)
+    for number in range(6):
+        big_release(store, f"r{number}@1.0.0", size=400_000, seed=number)
+    assert export(tmp_path / "clean", store) == 0
+    clean = by_place(tmp_path / "clean")
+    line = [
+        sys.executable,
+        "-m",
+        "libreseed_services.mirror.cli",
+        "export",
+        str(root),
+        "--store",
+        str(store),
+        "--quiet",
+    ]
+    partly = 0
+    for _ in range(7):
+        before = by_place(root).keys()
+        process = subprocess.Popen([*line, "--quiet"])
+        until(lambda now=before, run=process: run.poll() is not None or len(list(root.glob("*/r*"))) > len(now))
+        time.sleep(draw.random() / 20)
+        process.kill()
+        process.wait()
+        shown = by_place(root)
+        assert shown.items() <= clean.items()
+        assert "releases.json" not in shown or shown == clean
+        partly += shown != clean
+    assert partly >= 3
+    assert export(root, store) == 0
+    assert by_place(root) == clean
+    assert not [path for path in root.rglob(".*")]
+
+
+def by_place(root: Path) -> dict[str, frozenset[tuple[str, bytes]]]:
+    """All files that a server may show: those of a release in either folder together, others each by itself."""
+    found: dict[str, set[tuple[str, bytes]]] = {}
+    for path, data in tree(root).items():
+        if not re.search(r"(^|/)\.", path):
+            place = "/".join(path.split("/")[:2])
+            found.setdefault(place, set()).add((path, data))
+    return {place: frozenset(files) for place, files in found.items()}
 
 
 def test_what_is_damaged_is_healed_and_what_is_forged_is_refused(
