@@ -314,14 +314,15 @@ async def test_a_dht_that_is_not_there_keeps_no_mirror_from_giving(tmp_path: Pat
 
 
 @pytest.mark.slow
-async def test_kill_9_at_random_moments_shows_nothing_and_forgets_nothing(tmp_path: Path, sample: Sample) -> None:
+async def test_kill_9_at_random_moments_shows_nothing_and_forgets_nothing(tmp_path: Path) -> None:
     """Killed while proofs are checked, remembered, while chunks arrive: the last run finishes what the others began."""
+    sample = make_sample(tmp_path / "release", 1_000_000)  # of pieces enough that some are whole long before the last
     path = tmp_path / "bundle.json"
     path.write_bytes(settled_draft(sample).bundle().data)
     proofs = ("--bundle", str(path), "--policy", str(write_policy(tmp_path / "policy.json")))
     async with scene(tmp_path, sample) as it:
         seeder = await it.seed()
-        seeder.session.set_limits(upload=60_000)
+        seeder.session.set_limits(upload=250_000)
         ordeal = await kill_and_resume(it, random.Random(7), most_kills=4, longest_s=1.5, more=proofs)
         assert ordeal.kills >= 4
         assert ordeal.result["silexium"] == "proven"
