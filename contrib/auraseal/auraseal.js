@@ -1,8 +1,8 @@
-/* auraseal.js: a script runs only after its SHA-512 held. Stands before all others, neither async nor defer.
+/* auraseal.js: a script runs only after its SHA-512 held. It stands first, neither async nor defer.
  * docs/specification/auraseal.md, section 7. */
 (() => {
   "use strict";
-  if (self.auraseal?.results instanceof Array) return; // another copy is at work
+  if (self.auraseal?.results instanceof Array) return; // at work
   const MOST_BYTES = 32 << 20, TIMEOUT_MS = 30000;
   // Canonical base64: four spare bits are zero.
   const HASH = "([A-Za-z0-9+/]{85}[AQgw]==)", FORM = RegExp(`^auraseal-sha512-${HASH}(?:-${HASH})?$`);
@@ -12,7 +12,7 @@
   let trusted, last = Promise.resolve(); // components run in the order of the page
   try {
     trusted = self.trustedTypes?.createPolicy("auraseal", { createScriptURL: (url) => url });
-  } catch {} // forbidden: where it is needed nothing runs
+  } catch {} // forbidden
 
   const fail = (reason, message) => { throw Object.assign(Error(message), { reason }); };
 
@@ -31,7 +31,7 @@
     return btoa(String.fromCharCode(...digest)) === hash ? bytes : fail("integrity", "SHA-512 differs");
   }
 
-  /** Verified bytes, with their hash; why is set if the recovery file had to do. */
+  /** Verified bytes, their hash, and why the recovery file had to do. */
   async function fetchVerified(url, integrity, fallback, options) {
     const [primary, recovery] = parse(integrity);
     try {
@@ -44,13 +44,13 @@
     }
   }
 
-  /** Run exactly these bytes; the browser checks their hash once more. */
+  /** Run exactly these bytes; the browser checks them again. */
   function run(element, kind, { bytes, hash }) {
     if (!element.isConnected) throw Error("removed meanwhile");
     const url = URL.createObjectURL(new Blob([bytes], { type: "text/javascript;charset=utf-8" }));
     const script = document.createElement("script");
     if (kind === "module") script.type = kind;
-    if (nonce) script.nonce = nonce;
+    script.nonce = element.nonce;
     script.integrity = "sha512-" + hash;
     return new Promise((resolve, reject) => {
       script.src = trusted ? trusted.createScriptURL(url) : url;
@@ -65,9 +65,10 @@
     let done, verified, reason, why, state = "refused";
     if (!element.hasAttribute("async")) last = new Promise((resolve) => (done = resolve));
     try {
-      if (late) fail("late", "may have run: use type auraseal/module");
+      if (late) fail("late", "may have run: use auraseal/module");
       if (!/^(module|script)$/.test(kind)) fail("type", "unknown type " + kind);
       if (!url) fail("src", "a component needs src");
+      if (nonce && element.nonce !== nonce) fail("run", "needs the loader's nonce");
       verified = await fetchVerified(url, element.getAttribute("integrity"), element.dataset.fallbackUrl, {
         credentials: element.crossOrigin === "use-credentials" ? "include" : "same-origin",
       });

@@ -36,12 +36,13 @@ def _shown(
     browser: Browser, certificate: Certificate, body: str, count: int, *, head: str = "", csp: str | None = None
 ) -> tuple[list[str], Told]:
     """What ran on a page, and what it was told: [element, state, reason] of each event that reached the document."""
+    nonce = "nonce=n0nce" if csp is not None and "nonce-n0nce" in csp else ""
     listen = (
-        "<script>window.told = []; for (const state of ['verified', 'healed', 'refused'])"
+        f"<script {nonce}>window.told = []; for (const state of ['verified', 'healed', 'refused'])"
         " document.addEventListener('auraseal:' + state, ({ detail }) =>"
         " told.push([detail.element.id, state, detail.reason ?? null]));</script>"
     )
-    page = f"<!DOCTYPE html><title>x</title>{listen}{head}<script src=/auraseal.js></script>{body}"
+    page = f"<!DOCTYPE html><title>x</title>{listen}{head}<script src=/auraseal.js {nonce}></script>{body}"
     files = {
         "/": Page(page.encode(), headers={"Content-Security-Policy": csp} if csp else None),
         "/auraseal.js": Page(LOADER.read_bytes(), "text/javascript"),
@@ -136,6 +137,23 @@ def test_a_policy_that_demands_trusted_types_and_has_none_for_the_loader_refuses
     ran, told = _shown(browser, certificate, _tag("good", integrity=HASH), 1, csp=csp)
     assert ran == []
     assert told == [["good", "refused", "run"]]
+
+
+@pytest.mark.parametrize("csp", ["script-src 'nonce-n0nce'", "script-src 'nonce-n0nce' 'strict-dynamic'"])
+@pytest.mark.parametrize(
+    "more", ["type=auraseal/script", "type=auraseal/script nonce=guessed", "type=auraseal/module", ""]
+)
+def test_the_loader_lends_its_nonce_to_nobody_who_has_none(
+    browser: Browser, certificate: Certificate, csp: str, more: str
+) -> None:
+    """Else whoever gets a tag onto a page, which the policy is to keep harmless, had its own code run by the loader."""
+    body = _tag("good", integrity=HASH, more=more)
+    ran, told = _shown(browser, certificate, body, 1, csp=csp)
+    assert (ran, told) == ([], [["good", "refused", "run"]])
+    ran, told = _shown(
+        browser, certificate, body.replace("nonce=guessed", "").replace(" src", " nonce=n0nce src"), 1, csp=csp
+    )
+    assert (ran, told) == (["good"], [["good", "verified", None]])
 
 
 def test_a_component_that_is_taken_away_keeps_no_other_waiting(browser: Browser, certificate: Certificate) -> None:

@@ -179,8 +179,9 @@ class Site:
             "window.events = []; for (const state of ['verified', 'healed', 'refused']) document.addEventListener("
             "'auraseal:' + state, (event) => events.push([state, event.target.id, event.detail.reason ?? null]));"
         )
+        nonce = 'nonce="n0nce"' if csp and "nonce-n0nce" in csp else ""
         html = (
-            f'<!DOCTYPE html><title>x</title>{head}<script src="/auraseal.js" nonce="n0nce"></script>'
+            f'<!DOCTYPE html><title>x</title>{head}<script src="/auraseal.js" {nonce}></script>'
             f'<script nonce="n0nce">{listen}</script>{body}'
         )
         self.files["/auraseal.js"] = Page(LOADER, "text/javascript")
@@ -218,9 +219,9 @@ def test_it_works_under_a_strict_policy(browser: Browser, certificate: Certifica
     site.files["/module.js"] = Page(module, "text/javascript")
     evil = site.script("/evil.js", "evil", tamper=True)
     site.page(
-        _tag("good", Integrity.of(good))
-        + _tag("evil", Integrity.of(evil))
-        + _tag("module", Integrity.of(module), kind="auraseal/module"),
+        _tag("good", Integrity.of(good), more="nonce=n0nce")
+        + _tag("evil", Integrity.of(evil), more="nonce=n0nce")
+        + _tag("module", Integrity.of(module), kind="auraseal/module", more="nonce=n0nce"),
         csp=_CSPS[csp],
     )
     with https_site(certificate, site) as address:
