@@ -222,3 +222,17 @@ def test_nothing_but_a_directory_is_replaced(tmp_path: Path, what: str) -> None:
         durable.replace_directory(staging, final)
     assert raised.value.reason == "storage.exists"
     assert sorted(os.listdir(tmp_path)) == ["elsewhere", "final"]
+
+
+def test_a_system_that_takes_no_hint_to_begin_writing_fails_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a filter of system calls, or on a file system that has nothing of the kind."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse, raising=False)
+    with (tmp_path / "file").open("wb") as file:
+        file.write(b"data")
+        durable.begin_writing(file.fileno())

@@ -265,9 +265,10 @@ def _remove_tree(root: Path) -> None:
 
 
 def begin_writing(descriptor: int) -> None:
-    """Let the system begin to write what is in an open file, so that a later sync finds it written."""
+    """Let the system begin to write what is in an open file, so that a later sync finds it written: a mere hint."""
     if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # Linux writes what it may not forget yet
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # Linux writes what it may not forget yet
 
 
 def sync_file(path: Path) -> None:
