@@ -332,7 +332,9 @@ class _Run:
         infohash = self.resolution.minimal.infohash
         sha256 = await content.sha256(infohash)
         trusted = sha256 == infohash and not content.disturbed  # what was extracted is what is on the disk
-        early = await job.early.result() if job.early is not None and trusted else None
+        if job.early is not None and not trusted:
+            await job.early.drop()
+        early = job.early if trusted else None
         take = partial(install, job, content.tgz, sha256, self.final, _now_ms, early=early, present=present)
         receipt = await trio.to_thread.run_sync(take)
         await content.share()

@@ -9,7 +9,7 @@ newer one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import trio
@@ -17,7 +17,7 @@ import trio
 from libreseed.adapters.files.durable import publish_directory, staging_directory
 from libreseed.adapters.packing.archive import check_infohash, extract_archive
 from libreseed.adapters.packing.tree_check import check_tree_on_disk
-from libreseed.adapters.resolving.early_extraction import Extracted
+from libreseed.adapters.resolving.early_extraction import EarlyExtraction, Extracted
 from libreseed.ids import Blake3Digest, Sha256Digest
 from libreseed.package.paths import SRC_PATH
 from libreseed.resolve.engine import ExtractedSource
@@ -37,14 +37,14 @@ def install(
     final: Path,
     now_ms: Callable[[], int],
     *,
-    early: Extracted | None = None,
+    early: EarlyExtraction | None = None,
     present: bool = False,
 ) -> Receipt:
     """Take steps 7 to 11; raises what they raise, and then leaves nothing behind.
 
     ``sha256`` is what was hashed while the .tgz arrived. If it is not the signed one, the file itself decides.
-    ``early`` is what was extracted meanwhile. With ``present`` exactly this tree is at ``final`` already, and only its
-    receipt is missing or says less.
+    ``early`` knows what was extracted meanwhile. With ``present`` exactly this tree is at ``final`` already, and only
+    its receipt is missing or says less.
     """
     resolution, steps = job.resolution, job.steps
     minimal = resolution.minimal
@@ -52,7 +52,7 @@ def install(
         check_infohash(tgz, minimal, progress=lambda _: trio.from_thread.check_cancelled())
     resolution.archive(minimal.size, minimal.infohash)
     steps.done(7)
-    with _extracted(job, tgz, final.parent) if early is None else nullcontext(early) as tree:
+    with _extracted(job, tgz, final.parent, early) as tree:
         report = tree.report
         resolution.full_manifest(report.manifest)
         steps.done(8)
@@ -67,8 +67,12 @@ def install(
 
 
 @contextmanager
-def _extracted(job: Job, tgz: Path, parent: Path) -> Iterator[Extracted]:
+def _extracted(job: Job, tgz: Path, parent: Path, early: EarlyExtraction | None) -> Iterator[Extracted]:
     job.progress.phase("installing")
+    if early is not None and (there := trio.from_thread.run(early.result)) is not None:
+        yield there
+        return
+    job.progress.update(0)
 
     def extracted(count: int) -> None:
         trio.from_thread.check_cancelled()

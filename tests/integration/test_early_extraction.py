@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import random
+import shutil
 import subprocess
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
+from libreseed.adapters.command.console import Progress
+from libreseed.adapters.packing import archive
 from libreseed.adapters.resolving import early_extraction
 from libreseed.ids import ReleaseId, Sha256Digest
+from services.resolver import install
 from services.resolver.content import Content
+from services.resolver.flow import resolve
 from services.resolver.mirror_options import MirrorOptions
 from tests.archive_forge import Forge, entry, gz
 from tests.kill_support import command
@@ -161,3 +170,98 @@ async def test_what_is_wrong_with_the_archive_is_said_of_the_whole_one(tmp_path:
         with rejects("files.hash", step=9):
             await it.resolve(bootstrap=(), mirrors=MirrorOptions((mirror.url,)))
         assert not leftovers(it.store)
+
+
+class Full:
+    """In the place of ``extract_archive``: a disk without room."""
+
+    def __init__(self) -> None:
+        self.tried = trio.Event()
+        self._token = trio.lowlevel.current_trio_token()
+
+    def __call__(self, *_: object, **__: object) -> None:
+        self._token.run_sync_soon(self.tried.set)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_what_is_good_is_not_extracted_again(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "extract_archive", Full())
+    async with scene(tmp_path, sample, publish=False) as it:
+        mirror = await start(it.nursery, files_of(sample), held_back(sample, partial(extracted, it.store / "packages")))
+        outcome = await it.resolve(bootstrap=(), mirrors=MirrorOptions((mirror.url,)))
+        assert_installed(sample, outcome.path)
+
+
+async def test_what_does_not_count_goes_before_the_archive_is_extracted_again(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that has room for one tree would be full."""
+    monkeypatch.setattr(Content, "disturbed", True)
+    again, trees = install.extract_archive, []
+    async with scene(tmp_path, sample, publish=False) as it:
+
+        def extract(*arguments: Any, **more: Any) -> archive.ExtractReport:
+            trees.append([path for path in (it.store / "packages").iterdir() if any(path.iterdir())])
+            return again(*arguments, **more)
+
+        monkeypatch.setattr(install, "extract_archive", extract)
+        mirror = await start(it.nursery, files_of(sample), held_back(sample, partial(extracted, it.store / "packages")))
+        outcome = await it.resolve(bootstrap=(), mirrors=MirrorOptions((mirror.url,)))
+        assert_installed(sample, outcome.path)
+        assert trees == [[]]
+
+
+async def test_a_disk_that_was_full_beside_the_download_fails_nothing_and_is_not_told_of(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = Full()
+    monkeypatch.setattr(archive, "extract_archive", full)
+    async with scene(tmp_path, sample, publish=False) as it:
+        mirror = await start(it.nursery, files_of(sample), held_back(sample, full.tried.wait))
+        with Progress(stream=io.StringIO()) as progress:
+            outcome = await resolve(it.options(bootstrap=(), mirrors=MirrorOptions((mirror.url,))), progress)
+        assert_installed(sample, outcome.path)
+        assert progress._stream.getvalue().count("installing") == 1  # type: ignore[attr-defined]
+
+
+async def test_a_tree_that_cannot_be_removed_beside_the_download_fails_nothing(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where all descriptors are in use for a moment."""
+    remove, refused = shutil.rmtree, []
+
+    def refuse(path: Path, *arguments: Any, **more: Any) -> None:
+        if Path(path).name.startswith(".libreseed-staging-") and not refused:
+            refused.append(path)
+            raise OSError(errno.EMFILE, "Too many open files")
+        remove(path, *arguments, **more)
+
+    full = Full()
+    monkeypatch.setattr(archive, "extract_archive", full)
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    async with scene(tmp_path, sample, publish=False) as it:
+        mirror = await start(it.nursery, files_of(sample), held_back(sample, full.tried.wait))
+        outcome = await it.resolve(bootstrap=(), mirrors=MirrorOptions((mirror.url,)))
+        assert_installed(sample, outcome.path)
+        assert refused
+
+
+async def test_a_deadline_while_the_rest_is_extracted_is_not_told_as_one_of_step_7(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+    def stuck(_: early_extraction.EarlyExtraction, __: int) -> None:
+        token.run_sync_soon(begun.set)
+        while True:
+            trio.from_thread.check_cancelled()
+            time.sleep(0.01)
+
+    monkeypatch.setattr(early_extraction.EarlyExtraction, "_advance", stuck)
+    async with scene(tmp_path, sample, publish=False) as it:
+        mirror = await start(it.nursery, files_of(sample), held_back(sample, begun.wait))
+        with rejects("deadline.total", step=8):
+            await it.resolve(bootstrap=(), mirrors=MirrorOptions((mirror.url,)), timeout=6.0)
+        assert not list((it.store / "packages").iterdir())

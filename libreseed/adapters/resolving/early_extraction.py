@@ -7,7 +7,7 @@ goes wrong here is forgotten: then the whole .tgz is extracted once more, and th
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +50,7 @@ async def early_extraction(
             nursery.cancel_scope.cancel()
     finally:
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(early.staging.close)
+            await trio.to_thread.run_sync(early.clear)
 
 
 class EarlyExtraction:
@@ -59,7 +59,7 @@ class EarlyExtraction:
     nursery: trio.Nursery
 
     def __init__(self, tgz: Path, minimal: MinimalManifest, parent: Path, progress: Progress) -> None:
-        self.staging = ExitStack()
+        self._staging = ExitStack()
         self._file = GrowingFile(tgz, minimal.size)
         self._minimal = minimal
         self._parent = parent
@@ -83,15 +83,29 @@ class EarlyExtraction:
             self.nursery.start_soon(self._run)
 
     async def result(self) -> Extracted | None:
-        """After step 7, which found all to be right: the tree, None if it has to be extracted now."""
+        """After step 7, which found all to be right: the tree, None if it has to be extracted now.
+
+        Its bytes are shown in the phase that its caller has begun.
+        """
         if not self._begun:
             return None
         self._file.grow(self._minimal.size)
-        self._progress.phase("installing")
-        self._progress.advance(self._count)
+        self._progress.update(self._count)
         self._shown = True
         await self._ended.wait()
         return self._extracted
+
+    async def drop(self) -> None:
+        """Instead of :meth:`result`: what was read does not count, so the disk has to have no room for it."""
+        self._file.stop()
+        if self._begun:
+            await self._ended.wait()
+        await trio.to_thread.run_sync(self.clear)
+
+    def clear(self) -> None:
+        """Remove what there is of a tree, once nobody writes it; where that fails, the next run does it. Blocks."""
+        with suppress(OSError):
+            self._staging.close()
 
     async def _run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -111,7 +125,7 @@ class EarlyExtraction:
         from libreseed.adapters.packing.archive import extract_archive
 
         try:
-            root = self.staging.enter_context(staging_directory(self._parent))
+            root = self._staging.enter_context(staging_directory(self._parent))
             with self._file:
                 report = extract_archive(self._file, self._minimal, root, progress=self._advance)
             if self._file.sha256() == self._minimal.infohash:  # not the disk's, which may have been others meanwhile
@@ -120,10 +134,10 @@ class EarlyExtraction:
             pass  # what it was shows when the whole is judged
         finally:
             if self._extracted is None:
-                self.staging.close()
+                self.clear()
 
     def _advance(self, count: int) -> None:
         trio.from_thread.check_cancelled()
         self._count += count
         if self._shown:
-            self._progress.advance(count)
+            self._progress.update(self._count)
