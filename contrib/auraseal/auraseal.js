@@ -2,23 +2,24 @@
  * docs/specification/auraseal.md, section 7. */
 (() => {
   "use strict";
-  if (self.auraseal?.results instanceof Array) return; // at work
+  if (self.auraseal?.results instanceof Array) return;
   const MOST_BYTES = 32 << 20, TIMEOUT_MS = 30000;
   // Canonical base64: four spare bits are zero.
   const HASH = "([A-Za-z0-9+/]{85}[AQgw]==)", FORM = RegExp(`^auraseal-sha512-${HASH}(?:-${HASH})?$`);
-  const nonce = document.currentScript?.nonce, seen = new WeakMap(), results = [];
-  const inside = Element.prototype.querySelectorAll; // not a form's field
-  const limbo = new Document(); // a script that is moved here does not run, even if it is started
-  let trusted, last = Promise.resolve(); // components run in the order of the page
+  // Elements' names cannot cover prototypes.
+  const nonce = Reflect.get(Document.prototype, "currentScript", document)?.nonce;
+  const inside = Element.prototype.querySelectorAll, seen = new WeakMap(), results = [];
+  const limbo = new Document(); // no script runs in here, not even a started one
+  let trusted, last = Promise.resolve(); // they run in the order of the page
   try {
     trusted = self.trustedTypes?.createPolicy("auraseal", { createScriptURL: (url) => url });
   } catch {} // forbidden
 
   const fail = (reason, message) => { throw Object.assign(Error(message), { reason }); };
 
-  /** The hashes of an attribute, as base64: [primary] or [primary, recovery]. */
+  /** The hashes of an attribute: [primary] or [primary, recovery]. */
   const parse = (text) =>
-    (FORM.exec(text) ?? fail("attribute", "not an AuraSeal attribute")).slice(1).filter(Boolean);
+    (FORM.exec(text) ?? fail("attribute", "not of AuraSeal")).slice(1).filter(Boolean);
 
   async function load(url, hash, options) {
     const answer = await fetch(url, { ...options, signal: AbortSignal.timeout(TIMEOUT_MS) });
@@ -46,7 +47,7 @@
 
   /** Run exactly these bytes; the browser checks them again. */
   function run(element, kind, { bytes, hash }) {
-    if (!element.isConnected) throw Error("removed meanwhile");
+    if (!element.isConnected) throw Error("removed");
     const url = URL.createObjectURL(new Blob([bytes], { type: "text/javascript;charset=utf-8" }));
     const script = document.createElement("script");
     if (kind === "module") script.type = kind;
@@ -94,11 +95,11 @@
     if (!(node instanceof Element)) return;
     for (const element of [node, ...inside.call(node, "script")]) {
       if (seen.get(element)) limbo.adoptNode(element);
-      if (element.localName !== "script" || seen.has(element)) continue;
+      if (element.localName !== "script" || element.type == null || seen.has(element)) continue;
       const type = element.type.trim().toLowerCase(), ours = type.startsWith("auraseal/");
       if (!ours && !/auraseal/i.test(element.getAttribute("integrity"))) continue;
       const kind = ours ? type.slice(9) : /^$|\/(x-)?(java|ecma|j|live)script[\d.]*$/.test(type) ? "script" : type;
-      const twin = ours ? element : element.cloneNode(); // in the place of one that may have been started
+      const twin = ours ? element : element.cloneNode(); // stands in for one that is started
       seen.set(twin).set(element, !ours);
       if (!ours) {
         element.type = twin.type = "auraseal/" + kind;

@@ -109,6 +109,7 @@ def test_what_waits_in_front_of_the_loader_is_stopped_and_told(browser: Browser,
 _CLOBBERS = {
     "a form's method": "<form><input name=querySelectorAll><input name=nodeType><input name=localName></form>",
     "the document's": "<img name=implementation><img name=readyState><img name=querySelectorAll>",
+    "a script of another language": "<math><script></script></math>",
     "the loader's name": "<form id=auraseal><input name=results></form>",
 }
 
@@ -154,6 +155,14 @@ def test_the_loader_lends_its_nonce_to_nobody_who_has_none(
         browser, certificate, body.replace("nonce=guessed", "").replace(" src", " nonce=n0nce src"), 1, csp=csp
     )
     assert (ran, told) == (["good"], [["good", "verified", None]])
+
+
+def test_an_image_is_not_taken_for_the_loader(browser: Browser, certificate: Certificate) -> None:
+    """By its name, in the place of the script that runs: it has no nonce to be equal to."""
+    csp = "script-src 'nonce-n0nce' 'strict-dynamic'"
+    body = _tag("good", integrity=HASH, more="type=auraseal/script")
+    ran, told = _shown(browser, certificate, body, 1, head="<img name=currentScript>", csp=csp)
+    assert (ran, told) == ([], [["good", "refused", "run"]])
 
 
 def test_a_component_that_is_taken_away_keeps_no_other_waiting(browser: Browser, certificate: Certificate) -> None:
