@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,12 @@ from libreseed.ids import PublicKey
 
 __all__ = ["MirrorConfig", "load_config"]
 
+
+def _address(value: object) -> str:
+    """An IP address, spelled as connections have it: a name or a network would match none, and nobody would notice."""
+    return str(ip_address(text(value)))
+
+
 _SCHEMA = (
     Setting("store", file_path),
     Setting("listen", list_of(endpoint), (Endpoint("127.0.0.1", 8080),)),
@@ -46,7 +53,7 @@ _SCHEMA = (
     Setting("request-burst", integer(1, 10**6), 5000),
     Setting("head-timeout", seconds, 10.0),
     Setting("stall-timeout", seconds, 30.0),
-    Setting("trusted-proxy", list_of(text), ()),
+    Setting("trusted-proxy", list_of(_address), ()),
 )
 
 

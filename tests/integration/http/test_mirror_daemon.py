@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from libreseed.errors import UsageFault
 from services.mirror import cli
+from services.mirror.config import load_config
 from services.packager import cli as packager
 from tests.http_support import make_tls
 from tests.mirror_daemon_support import big_release, curl, mirror_process, web_seed_download
@@ -136,6 +138,21 @@ def test_a_users_mistake_is_one_line(
     assert cli.main(["serve", *arguments]) == code
     error = capsys.readouterr().err
     assert f"[{reason}]" in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("proxy", ["localhost", "10.0.0.0/8", "proxy.example.org", "127.0.0.1:8080", "[::1]"])
+def test_a_proxy_that_could_never_be_recognised_is_refused(tmp_path: Path, proxy: str) -> None:
+    """It would be believed to be named, and each of its clients be one of this machine's, without any bound."""
+    (tmp_path / "mirror.toml").write_text(f'trusted-proxy = ["{proxy}"]\n')
+    with pytest.raises(UsageFault) as raised:
+        load_config(tmp_path / "mirror.toml", {}, {})
+    assert raised.value.reason == "config.value" and "trusted-proxy" in raised.value.message
+
+
+@pytest.mark.parametrize("spelling", ["0:0:0:0:0:0:0:1", "::0001", "::1"])
+def test_a_proxy_may_be_spelled_in_any_way(tmp_path: Path, spelling: str) -> None:
+    (tmp_path / "mirror.toml").write_text(f'trusted-proxy = ["{spelling}"]\n')
+    assert load_config(tmp_path / "mirror.toml", {}, {}).trusted_proxy == ("::1",)
 
 
 def test_every_setting_can_come_from_a_file(tmp_path: Path) -> None:
