@@ -265,3 +265,56 @@ async def test_a_deadline_while_the_rest_is_extracted_is_not_told_as_one_of_step
         with rejects("deadline.total", step=8):
             await it.resolve(bootstrap=(), mirrors=MirrorOptions((mirror.url,)), timeout=6.0)
         assert not list((it.store / "packages").iterdir())
+
+
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+def remove_all(file: Path) -> None:
+    shutil.rmtree(file.parents[2])
+
+
+def spoil_in_place(file: Path) -> None:
+    with file.open("r+b") as opened:
+        opened.write(b"not what was signed")
+
+
+def add(file: Path) -> None:
+    file.with_name("more").write_bytes(b"")
+
+
+def add_a_folder(file: Path) -> None:
+    file.with_name("more").mkdir()
+
+
+def lock_a_folder(file: Path) -> None:
+    file.parent.chmod(0o500)
+
+
+@pytest.mark.parametrize("touch", [remove, remove_all, spoil_in_place, add, add_a_folder, lock_a_folder])
+async def test_a_tree_that_somebody_touched_while_the_rest_arrived_is_made_again(
+    tmp_path: Path, sample: Sample, touch: Callable[[Path], None]
+) -> None:
+    """Whoever clears up among hidden files, for one: the tree lies there as long as the download takes."""
+    touched: list[Path] = []
+    lock = trio.Lock()
+    async with scene(tmp_path, sample, publish=False) as it:
+
+        async def touch_the_first() -> None:
+            async with lock:
+                with trio.fail_after(60):
+                    while (
+                        not touched and len(made := [p for p in hidden(it.store / "packages") if "file-" in p.name]) < 3
+                    ):
+                        await trio.sleep(0.01)
+                if not touched:
+                    touched.append(min(made))
+                    touch(min(made))
+
+        mirror = await start(it.nursery, files_of(sample), held_back(sample, touch_the_first))
+        outcome = await it.resolve(bootstrap=(), mirrors=MirrorOptions((mirror.url,)))
+        assert touched
+        assert_installed(sample, outcome.path)
+        assert all(path.stat().st_mode & 0o777 == 0o755 for path in Path(outcome.path).rglob("*") if path.is_dir())
+        assert [path.name for path in (it.store / "packages").iterdir()] == [str(sample.minimal.release)]

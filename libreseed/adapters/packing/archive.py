@@ -20,6 +20,7 @@ from blake3 import blake3
 from libreseed.adapters.files.confine import ConfinedDirectory
 from libreseed.adapters.files.durable import begin_writing
 from libreseed.adapters.packing.archive_pipe import ArchivePipe, Source
+from libreseed.adapters.packing.tree_stamps import Stamp, stamp_of
 from libreseed.errors import ContentRejected
 from libreseed.ids import Blake3Digest, Sha256Digest
 from libreseed.package.archive_check import ArchiveCheck
@@ -43,13 +44,14 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class ExtractReport:
-    """What the archive holds: the verified ``manifest``, how many ``files`` (manifest.json included), their bytes, and
-    the BLAKE3 ``digests`` of all but manifest.json."""
+    """What the archive holds: the verified ``manifest``, how many ``files`` (manifest.json included), their bytes, the
+    BLAKE3 ``digests`` of all but manifest.json, and the ``stamps`` of the files that were written."""
 
     manifest: FullManifest
     files: int
     size: int
     digests: Mapping[str, Blake3Digest]
+    stamps: Mapping[str, Stamp]
 
 
 def check_infohash(source: Path | BinaryIO, minimal: MinimalManifest, *, progress: Progress | None = None) -> None:
@@ -113,6 +115,7 @@ class _Judge:
         self._head = bytearray()  # manifest.json until it is complete
         self._sha256 = hashlib.sha256()
         self._blake3 = blake3()
+        self._stamps: dict[str, Stamp] = {}
         self._files = 0
         self._size = 0
 
@@ -131,7 +134,7 @@ class _Judge:
                         self._check.folder(event.path)
                 if self._progress is not None:
                     self._progress(self._size - before)
-            return ExtractReport(self._check.finish(), self._files, self._size, self._check.digests)
+            return ExtractReport(self._check.finish(), self._files, self._size, self._check.digests, self._stamps)
         except ContentRejected as error:
             error.at_step(8)
             raise
@@ -169,6 +172,7 @@ class _Judge:
             self._check.take_file(entry.path, Sha256Digest(self._sha256.digest()), Blake3Digest(self._blake3.digest()))
         if self._file >= 0:
             os.fchmod(self._file, entry.mode)
+            self._stamps[entry.path] = stamp_of(self._file)
             if entry.size >= _LARGE_BYTES:
                 begin_writing(self._file)  # or whoever syncs the tree waits for all of it at the end
         self._close()

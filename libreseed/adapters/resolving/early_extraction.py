@@ -17,7 +17,7 @@ import trio
 from libreseed.adapters.command.console import Progress
 from libreseed.adapters.files.durable import staging_directory
 from libreseed.adapters.files.growing_file import GrowingFile, Stopped
-from libreseed.errors import LibreSeedError
+from libreseed.errors import LibreSeedError, LocalFault
 from libreseed.package.minimal import MinimalManifest
 
 if TYPE_CHECKING:
@@ -93,6 +93,13 @@ class EarlyExtraction:
         self._progress.update(self._count)
         self._shown = True
         await self._ended.wait()
+        if self._extracted is None:
+            return None
+        try:  # it may lie there for as long as the download has taken
+            await trio.to_thread.run_sync(_require_untouched, self._extracted)
+        except (LocalFault, OSError):
+            await self.drop()
+            return None
         return self._extracted
 
     async def drop(self) -> None:
@@ -141,3 +148,9 @@ class EarlyExtraction:
         self._count += count
         if self._shown:
             self._progress.update(self._count)
+
+
+def _require_untouched(tree: Extracted) -> None:
+    from libreseed.adapters.packing.tree_stamps import require_untouched
+
+    require_untouched(tree.root, tree.report.stamps)
