@@ -92,8 +92,15 @@ def _parser() -> CommandParser:
         help="where proofs are: a Silexium server, or a mirror or folder with bundles; may be repeated. A mirrored log "
         "has no bundles: it only proves how the log has grown, beside a server or --bundle",
     )
-    parser.add_argument("--policy", metavar="F", help="policy file, TOML or JSON (docs/specification/resolver.md)")
-    parser.add_argument("--config", type=Path, metavar="F", help="configuration file (TOML)")
+    parser.add_argument(
+        "--policy", metavar="F", help="policy file, TOML or JSON (default: policy.toml in the configuration folder)"
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="F",
+        help="configuration file (default: resolver.toml in the configuration folder)",
+    )
     parser.add_argument("--no-silexium", action="store_true", help="go without Silexium's proofs, and say so")
     parser.add_argument("--explain", action="store_true", help="tell every Silexium check on stderr, with its inputs")
     parser.add_argument("--offline", action="store_true", help="use no network: only what is in the store")

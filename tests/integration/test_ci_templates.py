@@ -85,7 +85,8 @@ def project(tmp_path: Path) -> Path:
         subprocess.run(["git", *identity, *arguments], cwd=root, check=True, timeout=60)
     tools = tmp_path / "tools"
     tools.mkdir()
-    (tools / "python").write_text('#!/bin/sh\n[ "$1 $2 $3" = "-m pip install" ] && [ -n "$4" ]\n')
+    pinned = "-m pip install --require-hashes -r libreseed.txt"  # nothing else may run beside the keys
+    (tools / "python").write_text(f'#!/bin/sh\n[ "$*" = "{pinned}" ]\n')
     (tools / "python").chmod(0o755)
     for key in ("author", "tests"):
         new = [BIN / "libreseed-silexium", "key", "new", "--out", tmp_path / f"{key}.key", "--no-passphrase"]
