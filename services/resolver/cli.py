@@ -44,7 +44,7 @@ _EXAMPLES = """\
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    # A quarter of a cold start would go into collecting what imports make, which is all kept. On again in network.py.
+    # A quarter of a cold start would go into collecting what imports make, which is all kept. On again in loading.py.
     gc.disable()
     code = run_command(_resolve, _parser(), argv, interrupt_on_terminate=True)
     if argv is None:
