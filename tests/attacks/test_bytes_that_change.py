@@ -13,7 +13,7 @@ from libreseed.adapters.resolving import early_extraction
 from libreseed.ids import ReleaseId
 from services.resolver.mirror_options import MirrorOptions
 from tests.archive_forge import Forge, gz
-from tests.integration.test_early_extraction import extracted, held_back
+from tests.integration.test_early_extraction import WAITING, extracted, held_back
 from tests.mirror_support import files_of, start
 from tests.resolver_support import Sample, forge_sample, scene
 
@@ -45,5 +45,5 @@ async def test_what_was_read_beside_the_download_is_what_was_signed_not_only_wha
     monkeypatch.setattr(GrowingFile, "__enter__", strayed)
     async with scene(tmp_path, asked, publish=False) as it:
         mirror = await start(it.nursery, files_of(asked), held_back(asked, partial(extracted, it.store / "packages")))
-        outcome = await it.resolve(bootstrap=(), mirrors=MirrorOptions((mirror.url,)))
+        outcome = await it.resolve(bootstrap=(), mirrors=MirrorOptions((mirror.url,)), policy=WAITING)
         assert (Path(outcome.path) / "b.bin").read_bytes() == random.Random(1).randbytes(13_000_000)[9_000_000:]
