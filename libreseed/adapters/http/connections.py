@@ -2,13 +2,15 @@
 
 A connection that has no request under way is *idle*; that includes one that has not finished its first request's
 head. When the house or one client's share of it is full, the connection that has been idle longest makes room, so idle
-connections (a slowloris's above all) never keep others out. Only when none is idle is the newcomer turned away.
+connections (a slowloris's above all) never keep others out. When none is idle in a full house, the slowest reader goes
+of those whose client has more connections than the newcomer's. Only when there is none is the newcomer turned away.
 
 Belongs to the server's task; nothing here waits but :class:`SteadyStream`.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, OrderedDict
 
 import trio
@@ -18,6 +20,7 @@ from libreseed.adapters.http.rate_limit import client_of, is_local
 __all__ = ["Connection", "Connections", "SteadyStream"]
 
 _PORTION_BYTES = 64 * 2**10
+_SLOW_S = 5.0  # a portion that takes its reader longer: below 13 kB/s
 
 
 class SteadyStream(trio.abc.Stream):
@@ -29,14 +32,22 @@ class SteadyStream(trio.abc.Stream):
     def __init__(self, stream: trio.SocketStream, stall: float) -> None:
         self._stream = stream
         self._stall = stall
+        self._since = math.inf  # when the portion that is being sent began
         self.socket = stream.socket
+
+    @property
+    def waiting(self) -> float:
+        """For how many seconds the reader has kept us waiting, by now."""
+        return max(0.0, trio.current_time() - self._since)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything; raises :class:`trio.BrokenResourceError` when the reader stalls."""
         view = memoryview(data)
         for start in range(0, len(view), _PORTION_BYTES):
+            self._since = trio.current_time()
             with trio.move_on_after(self._stall) as patience:
                 await self._stream.send_all(view[start : start + _PORTION_BYTES])
+            self._since = math.inf
             if patience.cancelled_caught:
                 self.abort()
                 raise trio.BrokenResourceError("the reader does not read")
@@ -113,12 +124,12 @@ class Connections:
         return len(self._idle)
 
     def admit(self, connection: Connection) -> bool:
-        """Take the connection in, at the cost of an idle one if need be; False when there is no room for it."""
+        """Take the connection in, at the cost of an idle or slow one if need be; False when there is no room for it."""
         crowded = self._by_client[connection.client] >= self._share(connection.peer[0])
         if crowded and not self._evict(connection.client):
             self.refused += 1
             return False
-        if len(self._open) >= self._most and not self._evict(None):
+        if len(self._open) >= self._most and not self._evict(None) and not self._displace(connection.client):
             self.refused += 1
             return False
         self._open[connection.ends] = connection
@@ -167,8 +178,25 @@ class Connections:
     def _evict(self, client: str | None) -> bool:
         for connection in self._idle.values():
             if client is None or connection.client == client:
-                self.evicted += 1
-                self.leave(connection)
-                connection.abort()
+                self._end(connection)
                 return True
         return False
+
+    def _displace(self, client: str) -> bool:
+        """End the slowest reader of those whose client has more connections than ``client`` will have."""
+        share = self._by_client[client] + 1
+        slow = [
+            (connection.stream.waiting, at)
+            for at, connection in self._open.items()
+            if self._by_client[connection.client] > share and connection.peer[0] not in self._trusted
+        ]
+        waited, at = max(slow, default=(0.0, None), key=lambda one: one[0])
+        if at is None or waited < _SLOW_S:
+            return False
+        self._end(self._open[at])
+        return True
+
+    def _end(self, connection: Connection) -> None:
+        self.evicted += 1
+        self.leave(connection)
+        connection.abort()
