@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from libreseed.adapters.command.keys import KEY_VARIABLE
 from libreseed.adapters.command.settings import (
     Endpoint,
     Setting,
+    address,
     default_directory,
     endpoint,
     file_path,
@@ -21,7 +21,6 @@ from libreseed.adapters.command.settings import (
     list_of,
     load_settings,
     seconds,
-    text,
 )
 from libreseed.adapters.http.rate_limit import Rate
 from libreseed.adapters.http.server import HttpServerOptions
@@ -29,11 +28,6 @@ from libreseed.errors import UsageFault
 from libreseed.ids import PublicKey
 
 __all__ = ["MirrorConfig", "load_config"]
-
-
-def _address(value: object) -> str:
-    """An IP address, spelled as connections have it: a name or a network would match none, and nobody would notice."""
-    return str(ip_address(text(value)))
 
 
 _SCHEMA = (
@@ -53,7 +47,7 @@ _SCHEMA = (
     Setting("request-burst", integer(1, 10**6), 5000),
     Setting("head-timeout", seconds, 10.0),
     Setting("stall-timeout", seconds, 30.0),
-    Setting("trusted-proxy", list_of(_address), ()),
+    Setting("trusted-proxy", list_of(address), ()),
 )
 
 

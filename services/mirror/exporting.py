@@ -70,6 +70,10 @@ class Exporter:
         self._root.mkdir(parents=True, exist_ok=True)
         if self._root.resolve().is_relative_to(self._store.resolve()):
             raise LocalFault("storage.exists", f"{self._root} lies in the store {self._store}: choose another place")
+        if self._store.resolve().is_relative_to(self._root.resolve()):
+            raise LocalFault("storage.exists", f"{self._root} holds the store {self._store}, which would be published")
+        if delete and not any(release_folders(self._store)) and any(_exported(self._root)):
+            raise NotFound("notfound.file", f"the store {self._store} has no release: all of {self._root} would go")
         for folder in ("packages", "seed"):
             remove_leftovers(self._root / folder)
         result = ExportResult()

@@ -18,6 +18,7 @@ from libreseed.adapters.command.console import CommandParser
 from libreseed.adapters.command.settings import (
     Endpoint,
     Setting,
+    address,
     default_directory,
     endpoint,
     file_path,
@@ -137,7 +138,7 @@ _SCHEMA = (
     Setting("listen", endpoint, Endpoint("127.0.0.1", 8440)),
     Setting("certificate", file_path),
     Setting("certificate-key", file_path),
-    Setting("trusted-proxies", list_of(text), ()),
+    Setting("trusted-proxies", list_of(address), ()),
     Setting("rate", seconds, 50.0),
     Setting("burst", integer(1, 10**6), 200),
     Setting("connections", integer(1, 60_000), 1000),

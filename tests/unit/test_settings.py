@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from libreseed.adapters.command.settings import (
     Endpoint,
     Setting,
+    address,
     boolean,
     default_directory,
     endpoint,
@@ -154,6 +155,16 @@ def test_only_declared_faults_escape_the_endpoint_reader(value: str) -> None:
         assert 0 <= endpoint(value).port <= 65535
     except LibreSeedError as error:
         assert error.reason == "config.endpoint"
+
+
+@pytest.mark.parametrize("value", ["localhost", "10.0.0.0/8", "127.0.0.1:80", "[::1]", "", 1, None])
+def test_what_names_no_single_address_is_refused(value: object) -> None:
+    with pytest.raises(ValueError):
+        address(value)
+
+
+def test_an_address_is_spelled_as_connections_have_it() -> None:
+    assert [address(text) for text in ("127.0.0.1", "0:0::1", "2001:DB8::0")] == ["127.0.0.1", "::1", "2001:db8::"]
 
 
 def test_places(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from libreseed.errors import Malformed, UsageFault
 __all__ = [
     "Endpoint",
     "Setting",
+    "address",
     "boolean",
     "default_directory",
     "endpoint",
@@ -163,6 +164,13 @@ def seconds(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 10**10:
         raise ValueError(f"expected a number of seconds above 0, got {value!r:.80}")
     return float(value)
+
+
+def address(value: object) -> str:
+    """An IP address, spelled as connections have it: a name or a network would match none, and nobody would notice."""
+    from ipaddress import ip_address  # servers alone need it
+
+    return str(ip_address(text(value)))
 
 
 def list_of(read: Reader) -> Reader:

@@ -279,6 +279,24 @@ def test_an_export_into_its_own_store_is_refused(tmp_path: Path) -> None:
     assert export(tmp_path / "www", tmp_path / "absent") == 10
 
 
+def test_an_export_around_its_store_is_refused(tmp_path: Path) -> None:
+    """Whatever the store holds, its quarantine too, would be served."""
+    (tmp_path / "www").mkdir()
+    big_release(tmp_path / "www/store", size=20_000)
+    assert export(tmp_path / "www", tmp_path / "www/store") == 50
+    assert not (tmp_path / "www/seed").exists()
+
+
+def test_a_store_whose_disk_is_not_mounted_deletes_nothing(tmp_path: Path) -> None:
+    big_release(tmp_path / "store", size=20_000)
+    assert export(tmp_path / "www", tmp_path / "store") == 0
+    (tmp_path / "store").rename(tmp_path / "away")
+    (tmp_path / "store").mkdir()
+    assert export(tmp_path / "www", tmp_path / "store", "--delete") == 10
+    assert (tmp_path / "www/seed/hello@1.0.0/hello@1.0.0.tgz").exists()
+    assert b"hello" in (tmp_path / "www/releases.json").read_bytes()
+
+
 def test_nginx_serves_an_export_to_curl(exported: tuple[ReleaseFiles, Path], tmp_path: Path) -> None:
     files, root = exported
     whole = files.tgz.read_bytes()
