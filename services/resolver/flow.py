@@ -33,7 +33,7 @@ from libreseed.resolve.request import Request
 from libreseed.resolve.trust import TrustBasis, trusted_publishers, untrusted
 
 from .job import Job
-from .loading import Loading
+from .loading import Loading, load_install
 from .marking import at_step, directories, marked
 from .mirror_options import MirrorOptions
 from .network import DhtFactory, Network, default_dht
@@ -231,6 +231,7 @@ class _Run:
             from .content import obtain_offline
 
             job = self._job(space)
+            await trio.to_thread.run_sync(load_install)
             present = await self._present()
             return await self._install(job, await obtain_offline(job), record.source, present=present)
         async with trio.open_nursery() as nursery, self._open_mirrors() as mirrors:

@@ -9,7 +9,7 @@ import gc
 
 import trio
 
-__all__ = ["Loading"]
+__all__ = ["Loading", "load_install"]
 
 _QUICK_S = 0.05  # loading takes that long, too: an answer that comes sooner shall not have to wait for the interpreter
 
@@ -40,14 +40,15 @@ class Loading:
             await self._hurried.wait()
         await trio.to_thread.run_sync(_load_content)
         self._content.set()
-        await trio.to_thread.run_sync(_load_install)
+        await trio.to_thread.run_sync(load_install)
 
 
 def _load_content() -> None:
     from . import content  # noqa: F401
 
 
-def _load_install() -> None:
+def load_install() -> None:
+    """The last that a resolve loads; from now on garbage is collected."""
     from . import install  # noqa: F401
 
     gc.freeze()  # what was imported stays; see cli.main

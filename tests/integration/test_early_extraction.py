@@ -17,6 +17,7 @@ import pytest
 import trio
 
 from libreseed.adapters.command.console import Progress
+from libreseed.adapters.files.durable import staging_directory
 from libreseed.adapters.packing import archive
 from libreseed.adapters.resolving import early_extraction
 from libreseed.ids import ReleaseId, Sha256Digest
@@ -194,6 +195,24 @@ async def test_what_is_good_is_not_extracted_again(
         mirror = await start(it.nursery, files_of(sample), held_back(sample, partial(extracted, it.store / "packages")))
         outcome = await it.resolve(bootstrap=(), mirrors=MirrorOptions((mirror.url,)), policy=WAITING)
         assert_installed(sample, outcome.path)
+
+
+@pytest.mark.parametrize(("times", "short", "begun"), [(4, 0, True), (4, 1, False)])
+async def test_a_disk_without_much_room_is_left_to_the_download(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch, times: int, short: int, begun: bool
+) -> None:
+    """It could have no room for .tgz and tree at once: then nothing that was fetched is lost."""
+    usage, free = shutil.disk_usage(tmp_path), times * sample.minimal.size - short
+    monkeypatch.setattr(early_extraction.shutil, "disk_usage", lambda _: usage._replace(free=free))
+    began: list[Path] = []
+    monkeypatch.setattr(
+        early_extraction, "staging_directory", lambda parent: began.append(parent) or staging_directory(parent)
+    )
+    async with scene(tmp_path, sample, publish=False) as it:
+        mirror = await start(it.nursery, files_of(sample))
+        outcome = await it.resolve(bootstrap=(), mirrors=MirrorOptions((mirror.url,)))
+        assert_installed(sample, outcome.path)
+        assert began == [it.store / "packages"] * begun
 
 
 async def test_what_does_not_count_goes_before_the_archive_is_extracted_again(

@@ -6,6 +6,7 @@ goes wrong here is forgotten: then the whole .tgz is extracted once more, and th
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ __all__ = ["EarlyExtraction", "Extracted", "early_extraction"]
 
 _LOOK_S = 0.5  # after so long it is known how fast bytes come
 _FAST = 128 * 2**20  # bytes per second: more keep the processors busy by themselves, and are soon here anyway
+_ROOM = 4  # times the .tgz that the disk must have free: a tree that it has no room for shall not end the download
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ class EarlyExtraction:
         if self._first is None:
             self._first = now, end
         since, at = self._first
-        if not self._begun and now - since >= _LOOK_S and end - at <= _FAST * (now - since):
+        slow = now - since >= _LOOK_S and end - at <= _FAST * (now - since)
+        if slow and not self._begun and shutil.disk_usage(self._parent).free >= _ROOM * self._minimal.size:
             self._begun = True
             self.nursery.start_soon(self._run)
 
