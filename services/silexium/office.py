@@ -57,8 +57,7 @@ class Office:
 
             return embedded_world(self.site.embedded).time_table()
         if self.site.time is None:
-            where = f" in {self.site.config}" if self.site.config is not None else ""
-            message = f"neither [time] nor embedded is set{where}, so nobody's time stamps would count"
+            message = f"neither [time] nor embedded is set{self._where}, so nobody's time stamps would count"
             hint = 'docs/operations.md, "Settings", has what belongs there; a try-out begins with init --embedded'
             raise UsageFault("config.value", f"{message}; {hint}")
         return self.site.time
@@ -70,8 +69,11 @@ class Office:
         try:
             return parse_time_policy(table)
         except (Malformed, UsageFault) as error:
-            where = f" in {self.site.config}" if self.site.config is not None else ""
-            raise UsageFault("config.policy", f"[time]{where}: {error.message}") from error
+            raise UsageFault("config.policy", f"[time]{self._where}: {error.message}") from error
+
+    @property
+    def _where(self) -> str:
+        return f" in {self.site.config}" if self.site.config is not None else ""
 
     def policy(self) -> SilexiumPolicy:
         """What this server takes releases by, with the keys as they are trusted now."""
