@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tools import require_program
+
 ROOT = Path(__file__).parents[2]
 UNITS = sorted((ROOT / "contrib/systemd").glob("*.service"))
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
@@ -68,6 +70,7 @@ def test_it_is_confined_and_runs_as_nobody_else(unit: Path) -> None:
 
 @pytest.mark.parametrize("unit", sorted(UNITS[0].parent.iterdir()), ids=lambda unit: unit.name)
 def test_systemd_takes_it(tmp_path: Path, unit: Path) -> None:
+    program = require_program("systemd-analyze")
     text = unit.read_text(encoding="utf-8")
     (tmp_path / unit.name).write_text(re.sub(r"/usr/local/bin/\S+", sys.executable, text), encoding="utf-8")
     if unit.suffix == ".timer":
@@ -75,16 +78,12 @@ def test_systemd_takes_it(tmp_path: Path, unit: Path) -> None:
         service = tmp_path / unit.with_suffix(".service").name
         service.write_text(re.sub(r"/usr/local/bin/\S+", sys.executable, service.read_text()))
     (tmp_path / "control.service").write_text(f"[Service]\nExecStart={sys.executable}\n")
-    control, found = (verify(tmp_path / name) for name in ("control.service", unit.name))
-    if control is None or control.returncode or control.stderr:
-        pytest.skip("systemd-analyze is not installed, or does not work here")
-    assert found is not None
+    control, found = (verify(program, tmp_path / name) for name in ("control.service", unit.name))
+    if control.returncode or control.stderr:
+        pytest.skip("systemd-analyze does not work here")
     assert found.returncode == 0 and "ignoring" not in found.stderr, found.stderr  # what it does not know, it ignores
 
 
-def verify(unit: Path) -> subprocess.CompletedProcess[str] | None:
-    program = shutil.which("systemd-analyze")
-    if program is None:
-        return None
+def verify(program: str, unit: Path) -> subprocess.CompletedProcess[str]:
     line = [program, "verify", "--man=no", str(unit)]
     return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
